@@ -1,0 +1,278 @@
+"""The nouns of ivsearch, as frozen dataclasses. Read this file first.
+
+One word, one meaning, everywhere: code, columns, JSON, help and docs use these names.
+Times are presentation times in seconds, counted from the first presented frame of a video.
+Nothing here imports anything else of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MediaId = str
+"""Content fingerprint of a Media: lower-case hexadecimal, 32 digits."""
+
+
+class MediaKind(StrEnum):
+    VIDEO = "video"
+    IMAGE = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One video or image, identified by its content; several paths may hold it.
+
+    ``width`` and ``height`` are as displayed: rotation and sample aspect ratio applied.
+    ``duration_s`` is 0 for an image. ``recorded_at`` (UTC) comes from the file's own metadata.
+    ``warnings`` say what was wrong with a file that could still be read.
+    """
+
+    media_id: MediaId
+    kind: MediaKind
+    duration_s: float
+    width: int
+    height: int
+    codec: str
+    size_bytes: int
+    fps: float | None = None
+    recorded_at: datetime | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded picture: ``pixels`` (height, width, 3) uint8 sRGB, shown from ``pts_s`` on."""
+
+    pts_s: float
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A span ``[start_s, end_s)`` of one Media: what is pooled, indexed and found.
+
+    ``first_frame`` and ``n_frames`` point into the Media's FrameVectors. An image is one Clip of length 0.
+    """
+
+    clip_id: int
+    media_id: MediaId
+    start_s: float
+    end_s: float
+    first_frame: int
+    n_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The sub-span ``[start_s, end_s)`` inside a Clip that a query really matches."""
+
+    start_s: float
+    end_s: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The vector space of one encoder. ``revision`` is a digest of its weights and preprocessing."""
+
+    encoder: str
+    revision: str
+    dim: int
+
+    @property
+    def key(self) -> str:
+        """Folder name and catalog key of the Space."""
+        return f"{self.encoder.replace(':', '-').replace('/', '-')}-{self.revision[:12]}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Unit vectors in one Space: ``vectors`` (n, dim) float32. Two Spaces are never compared."""
+
+    space: Space
+    vectors: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameVectors:
+    """What the VectorStore keeps of one Media in one Space.
+
+    ``sample_pts_s`` (m,) float64: presentation time of every sampled frame, those the gate dropped too.
+    ``kept`` (n,) int32: which of the samples were embedded.
+    ``vectors`` (n, dim) float16: their unit vectors.
+    """
+
+    sample_pts_s: NDArray[np.float64]
+    kept: NDArray[np.int32]
+    vectors: NDArray[np.float16]
+
+    @property
+    def pts_s(self) -> NDArray[np.float64]:
+        """Presentation times of the embedded frames, (n,) float64."""
+        return self.sample_pts_s[self.kept]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which Media a Query looks at. ``paths`` are globs; a Media passes when any of its paths does."""
+
+    paths: tuple[str, ...] = ()
+    kind: MediaKind | None = None
+    min_duration_s: float | None = None
+    max_duration_s: float | None = None
+    after: datetime | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: a text, an image file, or a Clip already in the Library. Exactly one is set."""
+
+    text: str | None = None
+    image: Path | None = None
+    clip_id: int | None = None
+    filters: Filters = field(default_factory=Filters)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What was found. ``[start_s, end_s)`` spans the merged Clips, ``moment`` the best part of it.
+
+    ``score`` is the cosine similarity in the Space; it orders hits of one query and nothing else.
+    ``clip_id`` is the best Clip of the span.
+    """
+
+    rank: int
+    score: float
+    path: Path
+    media_id: MediaId
+    kind: MediaKind
+    clip_id: int
+    start_s: float
+    end_s: float
+    moment: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The answer to one Query in one Space, best first. Behaves as a sequence of Hit."""
+
+    query: Query
+    space: Space
+    hits: tuple[Hit, ...]
+    matched: bool
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self.hits)
+
+    def __getitem__(self, index: int) -> Hit:
+        return self.hits[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A word for something seen, and how strongly: ``weight`` in [0, 1]."""
+
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A found span shown to the chat model under ``label`` (1, 2, …), with what the encoder sees in it."""
+
+    label: int
+    hit: Hit
+    start_s: float
+    end_s: float
+    sees: tuple[Concept, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A label an Answer cites. ``verified``: the span exists and supports the sentence; ``support`` in [0, 1]."""
+
+    label: int
+    path: Path
+    start_s: float
+    end_s: float
+    verified: bool
+    support: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was said, with checked citations.
+
+    ``grounded``: at least one citation, and every one verified. ``composed``: put together plainly from
+    the Evidence, with no language model.
+    """
+
+    question: str
+    text: str
+    cited: tuple[Citation, ...]
+    grounded: bool
+    composed: bool
+    chat: str
+
+    @property
+    def verified(self) -> bool:
+        """Whether every citation was checked and holds."""
+        return all(citation.verified for citation in self.cited)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One earlier exchange of a conversation."""
+
+    question: str
+    answer: str
+
+
+class Outcome(StrEnum):
+    """What indexing did with a readable file."""
+
+    INDEXED = "indexed"
+    UNCHANGED = "unchanged"
+    LINKED = "linked"
+    """The content was known already under another path: moved, renamed or copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A file that is in the Library now."""
+
+    path: Path
+    media: Media
+    outcome: Outcome
+    n_samples: int
+    n_frames: int
+    n_clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that could not be read, and why, in words that say what to do."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A path that is no longer there, and so no longer found."""
+
+    path: Path
+    media_id: MediaId

@@ -1,0 +1,54 @@
+"""Everything ivsearch raises on purpose.
+
+::
+
+    IvsearchError                 exit 1  base; its text says what is wrong and what to do
+    ├── UsageError                exit 2  an argument or setting makes no sense
+    ├── MediaError                exit 1  one file cannot be read (indexing turns it into Skipped)
+    ├── WeightsError              exit 4  model weights are not at hand, incomplete, or not what they claim
+    └── LibraryError              exit 1  the library on disk
+        ├── LibraryMissing        exit 2  there is none at that path
+        ├── LibraryBusy           exit 1  another process is writing to it
+        ├── LibraryDamaged        exit 1  a checksum or a row does not fit; says what to run
+        └── SpaceMismatch         exit 2  vectors of two encoders were about to meet
+"""
+
+from __future__ import annotations
+
+
+class IvsearchError(Exception):
+    """Base of every error raised on purpose. ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(IvsearchError):
+    exit_code = 2
+
+
+class MediaError(IvsearchError):
+    pass
+
+
+class WeightsError(IvsearchError):
+    exit_code = 4
+
+
+class LibraryError(IvsearchError):
+    pass
+
+
+class LibraryMissing(LibraryError):
+    exit_code = 2
+
+
+class LibraryBusy(LibraryError):
+    pass
+
+
+class LibraryDamaged(LibraryError):
+    pass
+
+
+class SpaceMismatch(LibraryError):
+    exit_code = 2
