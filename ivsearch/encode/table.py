@@ -1,0 +1,99 @@
+"""The encoders on offer, as a frozen table. Listing them imports nothing heavy; a module is imported at load."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from ivsearch.encode.encoder import Encoder
+from ivsearch.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What the user asked of an encoder. ``variant`` is what follows the colon of its name, empty when nothing does."""
+
+    variant: str
+    weights: str | None
+    device: str
+    dtype: str
+    preprocess: str | None
+
+
+class Load(Protocol):
+    """The ``load`` function every encoder's module has."""
+
+    def __call__(self, request: LoadRequest, /) -> Encoder: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRow:
+    """One encoder: ``module`` holds its ``load``. ``dim`` is None where it depends on the weights."""
+
+    name: str
+    summary: str
+    dim: int | None
+    languages: str
+    licence: str
+    needs_weights: bool
+    module: str
+    takes_variant: bool = False
+
+    @property
+    def usage(self) -> str:
+        """The name as it is typed."""
+        return f"{self.name}:ID" if self.takes_variant else self.name
+
+
+ENCODERS: tuple[EncoderRow, ...] = (
+    EncoderRow(
+        name="mini",
+        summary="Small and offline: ImageNet classes named to a multilingual sentence encoder. Weights come with pip.",
+        dim=512,
+        languages="16 languages",
+        licence="Apache-2.0",
+        needs_weights=False,
+        module="ivsearch.encode.mini",
+    ),
+)
+
+
+def describe_encoders() -> tuple[EncoderRow, ...]:
+    """Every encoder on offer, in the order to list them."""
+    return ENCODERS
+
+
+def encoder_row(name: str) -> tuple[EncoderRow, str]:
+    """The table's row for ``name`` and its variant: ``siglip2:ID`` names row ``siglip2``, variant ``ID``."""
+    stem, colon, variant = name.partition(":")
+    for row in ENCODERS:
+        if row.name != stem:
+            continue
+        if row.takes_variant and not variant:
+            raise UsageError(f"encoder {row.name!r} needs a model id after a colon: {row.usage}")
+        if colon and not row.takes_variant:
+            raise UsageError(f"encoder {row.name!r} has no variants: write {row.name!r}, not {name!r}")
+        return row, variant
+    raise UsageError(f"unknown encoder {name!r}; known: {', '.join(row.usage for row in ENCODERS)}")
+
+
+def load_encoder(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    preprocess: str | None = None,
+) -> Encoder:
+    """Load the encoder ``name``.
+
+    ``weights`` is a folder or a hub id, ``device`` and ``dtype`` are torch's names, ``preprocess`` picks one of the
+    ways an encoder can prepare pictures. What an encoder cannot use is a UsageError; missing weights, a WeightsError.
+    """
+    row, variant = encoder_row(name)
+    if row.needs_weights and weights is None:
+        raise UsageError(f"encoder {name!r} needs weights: give a folder or a hub id (--weights)")
+    load = cast(Load, importlib.import_module(row.module).load)
+    return load(LoadRequest(variant, None if weights is None else str(weights), device, dtype, preprocess))
