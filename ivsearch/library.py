@@ -1,0 +1,343 @@
+"""A Library: one folder, and every act on it as one call. Wires media, encode, store, search and ask together.
+
+Models are loaded on first use. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Query, Removed, Skipped, Space, Turn
+from ivsearch.errors import LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError
+from ivsearch.settings import Settings, load_settings
+from ivsearch.store.catalog import Catalog, Totals
+from ivsearch.store.files import set_aside
+from ivsearch.store.lock import writer_lock
+from ivsearch.store.manifest import NAME as MANIFEST
+from ivsearch.store.manifest import Manifest, read_manifest, write_manifest
+from ivsearch.store.refresh import refresh
+from ivsearch.store.thumbs import Thumbs
+from ivsearch.store.vector_index import VectorIndex, check_generation
+from ivsearch.store.vector_store import VectorStore
+
+if TYPE_CHECKING:
+    from ivsearch.ask.chat import ChatModel
+    from ivsearch.encode.encoder import Encoder
+    from ivsearch.ingest import IngestEvent, Progress
+    from ivsearch.search.search import Search
+
+DEFAULT_ENCODER = "mini"
+DEFAULT_FPS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a Library holds and how much room it takes."""
+
+    folder: Path
+    space: Space | None
+    spaces: tuple[Space, ...]
+    totals: Totals
+    skipped: tuple[Skipped, ...]
+    catalog_bytes: int
+    vector_bytes: int
+    index_bytes: int
+    thumb_bytes: int
+
+
+def open_library(
+    folder: str | Path, encoder: str | None = None, *, create: bool = True, settings: Settings | None = None
+) -> Library:
+    """The library in ``folder``, made when absent (unless ``create`` is False: LibraryMissing).
+
+    ``encoder`` (default: the one the library was made with, ``mini`` for a new one) encodes queries and new files.
+    """
+    folder = Path(folder)
+    settings = settings or load_settings()
+    if encoder is not None:
+        settings = dataclasses.replace(settings, encoder=encoder)
+    if not (folder / MANIFEST).exists() and not (folder / "catalog.db").exists():
+        if not create:
+            raise LibraryMissing(f"there is no library at {folder}. Make one: ivsearch index FOLDER --library {folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_manifest(folder, Manifest())
+    return Library(folder, settings)
+
+
+class Library:
+    """Opened by ``open_library``. A context manager; ``close()`` lets go of the catalog."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.thumbs = Thumbs(folder / "thumbs")
+        self._search: Search | None = None
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if "catalog" in self.__dict__:
+            self.catalog.close()
+
+    # ---- what is loaded on first use ----
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog(self.settings.catalog or self.folder / "catalog.db")
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        from ivsearch.encode import load_encoder
+
+        settings = self.settings
+        active = self.manifest().active
+        name = settings.encoder or (active.encoder if active else DEFAULT_ENCODER)
+        return load_encoder(
+            name, weights=settings.weights or None, device=settings.device, dtype=settings.dtype, preprocess=None
+        )
+
+    @cached_property
+    def chat(self) -> ChatModel | None:
+        """The language model of ``ask``; None: answers are composed plainly."""
+        from ivsearch.ask import load_chat
+
+        name = self.settings.chat
+        return load_chat(name, device=self.settings.device) if name and name != "composed" else None
+
+    def manifest(self) -> Manifest:
+        return read_manifest(self.folder) or Manifest()
+
+    # ---- index ----
+
+    def index(
+        self,
+        paths: Sequence[str | Path] = (),
+        *,
+        fps: float | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> Iterator[IngestEvent]:
+        """Brings the library up to date with files and folders; without any, with all it was ever given.
+
+        Yields Ingested, Skipped and Removed as they happen; a bad file never ends the run. Raises LibraryBusy when
+        another process is writing, OSError when the disk is full; what was committed before stays.
+        """
+        from ivsearch.ingest import Ingest
+
+        with writer_lock(self.folder):
+            manifest = self.manifest()
+            roots = [Path(os.path.abspath(path)) for path in paths] or [Path(root) for root in manifest.roots]
+            if not roots:
+                raise UsageError("nothing to index yet: name a file or folder, such as `ivsearch index ./videos`")
+            options = self._ingest_options(fps or manifest.fps or DEFAULT_FPS)
+            space = self.encoder.space
+            self.catalog.add_space(space)
+            manifest = dataclasses.replace(
+                manifest,
+                active=manifest.active or space,
+                fps=options.fps,
+                roots=tuple(sorted({*manifest.roots, *map(str, roots)})),
+            )
+            write_manifest(self.folder, manifest)
+            ingest = Ingest(
+                roots,
+                catalog=self.catalog,
+                vectors=VectorStore(self.folder / "vectors", space),
+                thumbs=self.thumbs,
+                encoder=self.encoder,
+                options=options,
+                on_progress=on_progress,
+            )
+            try:
+                yield from ingest.run()
+            finally:
+                # Also after Ctrl-C: what was committed is searchable at once and the next search starts quickly.
+                self._save_index(space)
+            self.thumbs.keep_only(self.catalog.encodings(space))
+            if self.catalog.is_complete(space):
+                write_manifest(self.folder, dataclasses.replace(manifest, active=space))
+
+    def _ingest_options(self, fps: float):  # type: ignore[no-untyped-def]
+        from ivsearch.ingest import Options
+
+        settings = self.settings
+        if not 0 < fps <= 1000:
+            raise UsageError(f"--fps must be above 0 and at most 1000, not {fps:g}")
+        return Options(
+            fps=fps,
+            workers=settings.workers or None,
+            batch=settings.batch,
+            stall_s=settings.stall_s,
+            max_pixels=settings.max_pixels,
+            strict_hash=settings.strict_hash,
+        )
+
+    def _save_index(self, space: Space) -> None:
+        index, stamp = VectorIndex.load(self.folder / "index", space, mend=True)
+        now, _ = refresh(index, stamp, self.catalog, VectorStore(self.folder / "vectors", space))
+        if now != stamp:
+            index.save(self.folder / "index", now)
+        self._search = None
+
+    # ---- search and ask ----
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: str | Path | None = None,
+        clip: int | None = None,
+        k: int = 10,
+        filters: Filters | None = None,
+        per_media: int | None = None,
+    ) -> list[Hit]:
+        """The k best hits for a text in any language, an image file, or a Clip of this library."""
+        query = Query(text, Path(image) if image is not None else None, clip, filters or Filters())
+        return list(self.find(query, k=k, per_media=per_media).hits)
+
+    def find(self, query: Query, *, k: int = 10, per_media: int | None = None) -> Hits:
+        """Like ``search``, with the query, the Space and whether anything matched."""
+        return self.searcher().find(query, k, per_media)
+
+    def searcher(self) -> Search:
+        """What searches: opened once, and anew when the library has changed since."""
+        from ivsearch.search.search import Search
+
+        space = self._space()
+        if self._search is None:
+            index, stamp = VectorIndex.load(self.folder / "index", space, mend=False)
+            self._stamp = stamp
+            vectors = VectorStore(self.folder / "vectors", space)
+            self._search = Search(self.catalog, vectors, index, self.encoder)
+        self._stamp, complaints = refresh(self._search.index, self._stamp, self.catalog, self._search.vectors)
+        self._search.complaints.extend(complaints)
+        return self._search
+
+    def ask(self, question: str, *, k: int = 8, filters: Filters | None = None, history: Sequence[Turn] = ()) -> Answer:
+        """Answers a question from what the library shows, with checked citations; says so when it shows nothing."""
+        from ivsearch.ask import answer_question
+
+        return answer_question(question, self.searcher(), chat=self.chat, k=k, filters=filters, history=history)
+
+    def _space(self) -> Space:
+        """The Space to search in. Raises SpaceMismatch when this encoder's vectors are not in the library."""
+        space = self.encoder.space
+        known = self.catalog.spaces()
+        if space in known or not known:
+            return space
+        made_with = ", ".join(f"{each.encoder} {each.revision[:12]}" for each in known)
+        raise SpaceMismatch(
+            f"this library has no vectors of {space.encoder} {space.revision[:12]}, only of {made_with}. "
+            f"Add them (the old ones stay): ivsearch index --encoder {space.encoder}"
+        )
+
+    # ---- care ----
+
+    def remove(self, paths: Sequence[str | Path]) -> list[Removed]:
+        """Forgets files, or everything below folders. The files themselves are not touched."""
+        wanted = [Path(os.path.abspath(path)) for path in paths]
+        with writer_lock(self.folder):
+            gone = [row for row in self.catalog.paths() if any(row.path.is_relative_to(path) for path in wanted)]
+            unread = [each.path for each in self.catalog.skipped() if any(each.path.is_relative_to(p) for p in wanted)]
+            self.catalog.remove_paths([*(row.path for row in gone), *unread])
+            manifest = self.manifest()
+            roots = tuple(root for root in manifest.roots if not any(Path(root).is_relative_to(p) for p in wanted))
+            write_manifest(self.folder, dataclasses.replace(manifest, roots=roots))
+            kept: set[MediaId] = set()
+            for space in self.catalog.spaces():
+                self._save_index(space)
+                kept |= self.catalog.encodings(space).keys()
+            self.thumbs.keep_only(kept)
+        return [Removed(row.path, row.media_id) for row in gone]
+
+    def stats(self) -> Stats:
+        spaces = tuple(self.catalog.spaces())
+        active = self.manifest().active
+        return Stats(
+            folder=self.folder,
+            space=active,
+            spaces=spaces,
+            totals=self.catalog.totals(active),
+            skipped=tuple(self.catalog.skipped()),
+            catalog_bytes=_bytes_of(self.folder.glob("catalog.db*")),
+            vector_bytes=_bytes_of((self.folder / "vectors").rglob("*")),
+            index_bytes=_bytes_of((self.folder / "index").rglob("*")),
+            thumb_bytes=_bytes_of((self.folder / "thumbs").rglob("*")),
+        )
+
+    def verify(self) -> Iterator[str]:
+        """Reads everything there is and yields what is wrong, in words; nothing when all is well."""
+        try:
+            if read_manifest(self.folder) is None:
+                yield f"{self.folder / MANIFEST} is missing; `ivsearch repair` writes it anew"
+            catalog = self.catalog
+        except LibraryDamaged as error:
+            yield str(error)
+            return
+        yield from catalog.complaints()
+        for space in catalog.spaces():
+            vectors = VectorStore(self.folder / "vectors", space)
+            for encoding in catalog.encodings(space).values():
+                try:
+                    vectors.read(encoding.record)
+                except LibraryDamaged as error:
+                    yield str(error)
+            if complaint := check_generation(self.folder / "index" / space.key):
+                yield f"{complaint}; `ivsearch repair` builds it anew"
+
+    def repair(self) -> Iterator[str]:
+        """Mends what ``verify`` finds, from what is durable, and yields what was done. Nothing is deleted: damaged
+        files are set aside. Media whose vectors are lost are encoded again by the next ``index``."""
+        with writer_lock(self.folder):
+            try:
+                manifest = read_manifest(self.folder)
+            except LibraryDamaged:
+                yield f"set aside {set_aside(self.folder / MANIFEST)}"
+                manifest = None
+            try:
+                catalog = self.catalog
+                broken = bool(list(catalog.complaints()))
+            except LibraryDamaged:
+                broken = True
+            if broken and not self.settings.catalog:
+                self.close()
+                self.__dict__.pop("catalog", None)
+                for name in ("catalog.db", "catalog.db-wal", "catalog.db-shm"):
+                    if (self.folder / name).exists():
+                        yield f"set aside {set_aside(self.folder / name)}; run `ivsearch index` to fill a new catalog"
+            catalog = self.catalog
+            spaces = catalog.spaces()
+            if manifest is None:
+                write_manifest(self.folder, Manifest(active=spaces[0] if spaces else None))
+                yield f"wrote {self.folder / MANIFEST} anew"
+            for space in spaces:
+                yield from self._repair_space(space)
+
+    def _repair_space(self, space: Space) -> Iterator[str]:
+        vectors = VectorStore(self.folder / "vectors", space)
+        lost = []
+        for encoding in self.catalog.encodings(space).values():
+            try:
+                vectors.read(encoding.record)
+            except LibraryDamaged:
+                lost.append(encoding.media_id)
+        if lost:
+            self.catalog.drop_encodings(space, lost)
+            yield f"forgot the damaged vectors of {len(lost)} media; `ivsearch index` makes them anew"
+        complaint = check_generation(self.folder / "index" / space.key)
+        self._save_index(space)
+        if complaint:
+            yield f"built the index of {space.key} anew"
+
+
+def _bytes_of(paths: Iterator[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())

@@ -1,0 +1,26 @@
+"""collapse: from the spans found in each Media to the hits that are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ivsearch.domain import MediaId
+from ivsearch.search.refine import FoundSpan
+
+
+def collapse(
+    spans: Mapping[MediaId, Sequence[FoundSpan]], k: int, per_media: int | None
+) -> list[tuple[MediaId, FoundSpan]]:
+    """The k best spans, best first, at most ``per_media`` of one Media.
+
+    With None that limit is as small as it can be while k spans are still shown: one a Media in a big library, more
+    when only a few Media are searched.
+    """
+    limit = per_media or 1
+    if per_media is None:
+        longest = max((len(of_media) for of_media in spans.values()), default=1)
+        while limit < longest and sum(min(limit, len(of_media)) for of_media in spans.values()) < k:
+            limit += 1
+    shown = [(media_id, span) for media_id, of_media in spans.items() for span in of_media[:limit]]
+    shown.sort(key=lambda each: (-each[1].score, each[0], each[1].start_s))
+    return shown[:k]

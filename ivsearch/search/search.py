@@ -1,0 +1,117 @@
+"""Query → Hits: encode, retrieve, refine, collapse. Reads top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivsearch.domain import Clip, Hit, Hits, Media, MediaId, Query
+from ivsearch.encode import embed_images
+from ivsearch.encode.encoder import Encoder
+from ivsearch.errors import LibraryDamaged, UsageError
+from ivsearch.search.collapse import collapse
+from ivsearch.search.refine import FoundSpan, Refinement, refine
+from ivsearch.store.catalog import Catalog
+from ivsearch.store.vector_index import VectorIndex
+from ivsearch.store.vector_store import VectorStore
+
+# Clips taken from the index for every hit wanted: enough for the refinement to reorder them, and for many Clips
+# of one Media to collapse into one hit.
+CLIPS_PER_HIT = 20
+MIN_CLIPS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Everything a search reads. ``complaints`` collects damaged Media that were left out."""
+
+    catalog: Catalog
+    vectors: VectorStore
+    index: VectorIndex
+    encoder: Encoder
+    refinement: Refinement = field(default_factory=Refinement)
+    complaints: list[str] = field(default_factory=list)
+
+    def find(self, query: Query, k: int = 10, per_media: int | None = None) -> Hits:
+        """The k best hits. Raises UsageError for an empty query or a Clip that does not exist."""
+        if k < 1:
+            raise UsageError(f"the number of hits must be at least 1, not {k}")
+        vector = self.encode(query)
+        clip_ids = self._retrieve(vector, query, k)
+        clips = self.catalog.clips(clip_ids)
+        media_ids = list(dict.fromkeys(clips[clip_id].media_id for clip_id in clip_ids if clip_id in clips))
+        if query.clip_id is not None:
+            # The clip itself is the best answer to its own query, and the one nobody asked for.
+            clips.pop(query.clip_id, None)
+        spans = self._refine(vector, media_ids, exclude=query.clip_id)
+        shown = collapse(spans, k, per_media)
+        return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
+
+    def encode(self, query: Query) -> NDArray[np.float32]:
+        """The query as one unit vector (dim,) float32."""
+        if sum(part is not None for part in (query.text, query.image, query.clip_id)) != 1:
+            raise UsageError("ask for exactly one of a text, an image or a clip")
+        if query.text is not None:
+            return self.encoder.encode_texts([query.text]).vectors[0]
+        if query.image is not None:
+            return embed_images(self.encoder, [query.image]).vectors[0]
+        return self._clip_vector(query.clip_id or 0)
+
+    def _clip_vector(self, clip_id: int) -> NDArray[np.float32]:
+        clip = self.catalog.clips([clip_id]).get(clip_id)
+        encodings = self.catalog.encodings(self.encoder.space, [clip.media_id]) if clip else {}
+        if clip is None or not encodings:
+            raise UsageError(f"there is no clip {clip_id} in this library; `ivsearch search --json` shows clip ids")
+        frames = self.vectors.read(encodings[clip.media_id].record)
+        mean = frames.vectors[clip.first_frame : clip.first_frame + clip.n_frames].astype(np.float32).mean(0)
+        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
+
+    def _retrieve(self, vector: NDArray[np.float32], query: Query, k: int) -> list[int]:
+        n = max(MIN_CLIPS, k * CLIPS_PER_HIT)
+        matching = self.catalog.matching_media(query.filters)
+        among = None if matching is None else self.catalog.clip_ids(self.encoder.space, matching)
+        return [int(clip_id) for clip_id in self.index.search(vector, n, among).clip_ids]
+
+    def _refine(
+        self, vector: NDArray[np.float32], media_ids: Sequence[MediaId], exclude: int | None
+    ) -> dict[MediaId, list[FoundSpan]]:
+        space = self.encoder.space
+        media = self.catalog.media(media_ids)
+        encodings = self.catalog.encodings(space, media_ids)
+        clips: dict[MediaId, list[Clip]] = {}
+        for clip in self.catalog.clips_of(space, media_ids):
+            if clip.clip_id != exclude:
+                clips.setdefault(clip.media_id, []).append(clip)
+        spans = {}
+        for media_id in media_ids:
+            if media_id not in media or media_id not in encodings or media_id not in clips:
+                continue
+            try:
+                frames = self.vectors.read(encodings[media_id].record)
+            except LibraryDamaged as error:
+                self.complaints.append(str(error))
+                continue
+            spans[media_id] = refine(vector, clips[media_id], frames, media[media_id].duration_s, self.refinement)
+        return spans
+
+    def _hits(self, shown: Sequence[tuple[MediaId, FoundSpan]]) -> tuple[Hit, ...]:
+        media_ids = list(dict.fromkeys(media_id for media_id, _ in shown))
+        media: dict[MediaId, Media] = self.catalog.media(media_ids)
+        paths = self.catalog.media_paths(media_ids)
+        return tuple(
+            Hit(
+                rank=rank,
+                score=span.score,
+                path=paths[media_id][0],
+                media_id=media_id,
+                kind=media[media_id].kind,
+                clip_id=span.clip.clip_id,
+                start_s=span.start_s,
+                end_s=span.end_s,
+                moment=span.moment,
+            )
+            for rank, (media_id, span) in enumerate(shown, 1)
+        )

@@ -1,0 +1,121 @@
+"""Settings: default < user ivsearch.toml < ./ivsearch.toml < IVSEARCH_* < flag. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import platformdirs
+
+from ivsearch.errors import UsageError
+
+FILE_NAME = "ivsearch.toml"
+PREFIX = "IVSEARCH_"
+# Variables of the test suite, not settings.
+FOREIGN = {"IVSEARCH_REQUIRE", "IVSEARCH_SHARED"}
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One field a setting; its help line is what ``ivsearch doctor`` and the docs show."""
+
+    library: str = _setting("", "folder of the library; empty: ./indexes/default or the user's data folder")
+    catalog: str = _setting("", "SQLAlchemy URL of the catalog; empty: catalog.db in the library")
+    encoder: str = _setting("", "encoder of new vectors; empty: the library's own, or mini for a new library")
+    weights: str = _setting("", "folder or hub id of the encoder's weights, for encoders that need them")
+    device: str = _setting("cpu", "torch device of the encoder")
+    dtype: str = _setting("float32", "torch dtype of the encoder")
+    chat: str = _setting("", "chat model of ask and chat; empty: answers composed plainly from the evidence")
+    fps: float = _setting(1.0, "frames sampled from each second of video")
+    workers: int = _setting(0, "decoding processes; 0: one for every core, at most 8")
+    batch: int = _setting(16, "frames encoded at once")
+    stall_s: float = _setting(60.0, "seconds without a frame after which a decoder is given up")
+    max_pixels: int = _setting(200_000_000, "pictures with more pixels than this are skipped")
+    strict_hash: bool = _setting(False, "fingerprint whole files instead of samples of them")
+    offline: bool = _setting(False, "never touch the network, not even for weights")
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folders: list[Path] | None = None,
+) -> Settings:
+    """Merges the sources, later ones winning. A flag that is None was not given.
+
+    ``folders`` are searched for ``ivsearch.toml`` in order (default: the user's configuration folder, then the
+    current one). Raises UsageError for an unknown key, an unreadable file or a value of the wrong type.
+    """
+    environ = os.environ if environ is None else environ
+    if folders is None:
+        folders = [platformdirs.user_config_path("ivsearch"), Path.cwd()]
+    merged: dict[str, Any] = {}
+    for folder in folders:
+        merged |= _from_file(folder / FILE_NAME)
+    merged |= _from_environment(environ)
+    merged |= {name: value for name, value in (flags or {}).items() if value is not None}
+    return Settings(**merged)
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    return {name: _checked(name, value, str(path)) for name, value in table.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX) and variable not in FOREIGN:
+            name = variable.removeprefix(PREFIX).lower()
+            values[name] = _checked(name, text, f"environment variable {variable}")
+    return values
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    types = get_type_hints(Settings)
+    if name not in types:
+        known = ", ".join(each.name for each in dataclasses.fields(Settings))
+        raise UsageError(f"{source}: unknown setting {name!r}; known are: {known}")
+    wanted = types[name]
+    try:
+        if wanted is bool:
+            return _boolean(value)
+        if isinstance(value, (bool, list, dict)):
+            raise ValueError
+        return wanted(value)
+    except ValueError:
+        raise UsageError(f"{source}: setting {name!r} must be a {wanted.__name__}, not {value!r}") from None
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError
+
+
+def library_folder(settings: Settings) -> Path:
+    """Where the library is: as set, else ./indexes/default if ./indexes exists, else the user's data folder."""
+    if settings.library:
+        return Path(settings.library).expanduser()
+    if Path("indexes").is_dir():
+        return Path("indexes") / "default"
+    return platformdirs.user_data_path("ivsearch") / "default"

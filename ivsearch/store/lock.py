@@ -1,0 +1,38 @@
+"""One writer at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ivsearch.errors import LibraryBusy
+
+NAME = "writer.lock"
+
+
+@contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Holds the library for writing. The system frees it when the process ends, however it ends.
+
+    Raises LibraryBusy at once when another process has it. Readers need no lock.
+    """
+    lock = FileLock(folder / NAME, timeout=0)
+    holder = folder / f"{NAME}.pid"
+    try:
+        lock.acquire()
+    except Timeout:
+        pid = holder.read_text().strip() if holder.exists() else "unknown"
+        raise LibraryBusy(
+            f"another ivsearch (process {pid}) is writing to {folder}; wait until it ends, or stop it, "
+            "and run the same command again. Searching works meanwhile"
+        ) from None
+    try:
+        holder.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

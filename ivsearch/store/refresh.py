@@ -1,0 +1,50 @@
+"""Bringing a VectorIndex up to what the Catalog says, from the VectorStore."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import numpy as np
+
+from ivsearch.clips import Span, pool
+from ivsearch.domain import Clip
+from ivsearch.errors import LibraryDamaged
+from ivsearch.store.catalog import Catalog, ClipStamp
+from ivsearch.store.vector_index import VectorIndex
+from ivsearch.store.vector_store import VectorStore
+
+
+def refresh(
+    index: VectorIndex, stamp: ClipStamp | None, catalog: Catalog, vectors: VectorStore
+) -> tuple[ClipStamp, list[str]]:
+    """Adds the Clips that ``index`` lacks and removes those that are gone.
+
+    Returns the stamp it now stands at, and a complaint for every Media whose vectors cannot be read: its Clips are
+    left out, everything else is found.
+    """
+    space = index.space
+    now = catalog.clip_stamp(space)
+    if now == stamp:
+        return now, []
+    wanted = np.asarray(catalog.clip_ids(space), np.int64)
+    index.remove(np.setdiff1d(index.clip_ids(), wanted))
+    missing = set(np.setdiff1d(wanted, index.clip_ids()).tolist())
+    if not missing:
+        return now, []
+    clips = [clip for clip in catalog.clips_of(space, after_id=min(missing) - 1) if clip.clip_id in missing]
+    complaints = []
+    encodings = catalog.encodings(space, sorted({clip.media_id for clip in clips}))
+    for media_id, group in groupby(clips, key=lambda clip: clip.media_id):
+        of_media = list(group)
+        try:
+            frames = vectors.read(encodings[media_id].record)
+        except LibraryDamaged as error:
+            complaints.append(str(error))
+            continue
+        ids = np.asarray([clip.clip_id for clip in of_media], np.int64)
+        index.add(ids, pool(frames.vectors, [span_of(clip) for clip in of_media]))
+    return now, complaints
+
+
+def span_of(clip: Clip) -> Span:
+    return Span(clip.first_frame, clip.n_frames, clip.start_s, clip.end_s)

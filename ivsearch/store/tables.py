@@ -1,0 +1,107 @@
+"""The Catalog's tables (SQLAlchemy Core). ``migrations/`` builds the same; a test compares the two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+# SQLite only counts up by itself on a column that is called INTEGER.
+BIG = BigInteger().with_variant(Integer, "sqlite")
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# A file name that is not valid UTF-8 reaches Python with lone surrogates (U+DC80…U+DCFF), which no database
+# stores as text. They are kept as private-use characters of plane 16, which no file system uses.
+_TO_PRIVATE = {0xDC00 + byte: 0x10DC00 + byte for byte in range(0x80, 0x100)}
+_FROM_PRIVATE = {private: lone for lone, private in _TO_PRIVATE.items()}
+
+
+class PathText(TypeDecorator[str]):
+    """A path as readable text, whatever its bytes."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else value.translate(_TO_PRIVATE)
+
+    def process_result_value(self, value: Any, dialect: Any) -> str | None:
+        return None if value is None else value.translate(_FROM_PRIVATE)
+
+
+media = Table(
+    "media",
+    METADATA,
+    Column("media_id", String(32), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("duration_s", Float(53), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("codec", String(64), nullable=False),
+    Column("size_bytes", BIG, nullable=False),
+    Column("fps", Float(53)),
+    Column("recorded_at_s", Float(53)),
+    Column("warnings", Text, nullable=False),
+)
+
+path = Table(
+    "path",
+    METADATA,
+    Column("path", PathText, primary_key=True),
+    Column("media_id", ForeignKey("media.media_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("size_bytes", BIG, nullable=False),
+    Column("mtime_ns", BIG, nullable=False),
+)
+
+space = Table(
+    "space",
+    METADATA,
+    Column("space_key", String(128), primary_key=True),
+    Column("encoder", String(128), nullable=False),
+    Column("revision", String(128), nullable=False),
+    Column("dim", Integer, nullable=False),
+)
+
+encoding = Table(
+    "encoding",
+    METADATA,
+    Column("media_id", ForeignKey("media.media_id", ondelete="CASCADE"), primary_key=True),
+    Column("space_key", ForeignKey("space.space_key", ondelete="CASCADE"), primary_key=True),
+    Column("sampling", String(64), nullable=False),
+    Column("segment", String(64), nullable=False),
+    Column("offset_bytes", BIG, nullable=False),
+    Column("size_bytes", BIG, nullable=False),
+    Column("n_samples", Integer, nullable=False),
+    Column("n_frames", Integer, nullable=False),
+    Column("n_clips", Integer, nullable=False),
+)
+
+clip = Table(
+    "clip",
+    METADATA,
+    Column("clip_id", BIG, primary_key=True, autoincrement=True),
+    Column("space_key", ForeignKey("space.space_key", ondelete="CASCADE"), nullable=False),
+    Column("media_id", ForeignKey("media.media_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("start_s", Float(53), nullable=False),
+    Column("end_s", Float(53), nullable=False),
+    Column("first_frame", Integer, nullable=False),
+    Column("n_frames", Integer, nullable=False),
+    # Ids are never used twice: an old vector index can then never point at a new clip.
+    sqlite_autoincrement=True,
+)
+Index("ix_clip_space_key_clip_id", clip.c.space_key, clip.c.clip_id)
+
+skipped = Table(
+    "skipped",
+    METADATA,
+    Column("path", PathText, primary_key=True),
+    Column("reason", Text, nullable=False),
+)

@@ -1,0 +1,148 @@
+"""Nouns → plain dicts: the one JSON shape of command line, HTTP and reports."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ivsearch.domain import (
+    Answer,
+    Citation,
+    Filters,
+    Hit,
+    Hits,
+    Ingested,
+    Media,
+    Moment,
+    Query,
+    Removed,
+    Skipped,
+    Space,
+)
+
+# Enough for a frame of a 1000 fps video and for a score; floats as they come would fill a screen.
+TIME_DIGITS = 3
+SCORE_DIGITS = 4
+
+
+def space(noun: Space) -> dict[str, Any]:
+    return {"encoder": noun.encoder, "revision": noun.revision, "dim": noun.dim}
+
+
+def moment(noun: Moment) -> dict[str, Any]:
+    return {
+        "start_s": round(noun.start_s, TIME_DIGITS),
+        "end_s": round(noun.end_s, TIME_DIGITS),
+        "score": round(noun.score, SCORE_DIGITS),
+    }
+
+
+def hit(noun: Hit) -> dict[str, Any]:
+    return {
+        "rank": noun.rank,
+        "score": round(noun.score, SCORE_DIGITS),
+        "path": str(noun.path),
+        "media_id": noun.media_id,
+        "kind": noun.kind.value,
+        "clip_id": noun.clip_id,
+        "start_s": round(noun.start_s, TIME_DIGITS),
+        "end_s": round(noun.end_s, TIME_DIGITS),
+        "moment": moment(noun.moment),
+    }
+
+
+def query(noun: Query) -> str | dict[str, Any]:
+    """A text as it is, anything else by its kind."""
+    if noun.text is not None:
+        return noun.text
+    if noun.image is not None:
+        return {"image": str(noun.image)}
+    return {"clip": noun.clip_id}
+
+
+def filters(noun: Filters) -> dict[str, Any]:
+    """Only what is set."""
+    table = {
+        "path": list(noun.paths) or None,
+        "kind": noun.kind and noun.kind.value,
+        "min_duration_s": noun.min_duration_s,
+        "max_duration_s": noun.max_duration_s,
+        "after": _time(noun.after),
+        "before": _time(noun.before),
+    }
+    return {name: value for name, value in table.items() if value is not None}
+
+
+def hits(noun: Hits) -> dict[str, Any]:
+    return {
+        "query": query(noun.query),
+        "filters": filters(noun.query.filters),
+        "space": space(noun.space),
+        "hits": [hit(each) for each in noun.hits],
+        "matched": noun.matched,
+    }
+
+
+def citation(noun: Citation) -> dict[str, Any]:
+    return {
+        "label": noun.label,
+        "path": str(noun.path),
+        "start_s": round(noun.start_s, TIME_DIGITS),
+        "end_s": round(noun.end_s, TIME_DIGITS),
+        "verified": noun.verified,
+        "support": round(noun.support, SCORE_DIGITS),
+    }
+
+
+def answer(noun: Answer) -> dict[str, Any]:
+    return {
+        "question": noun.question,
+        "answer": noun.text,
+        "citations": [citation(each) for each in noun.cited],
+        "grounded": noun.grounded,
+        "composed": noun.composed,
+        "chat": noun.chat,
+    }
+
+
+def media(noun: Media) -> dict[str, Any]:
+    return {
+        "media_id": noun.media_id,
+        "kind": noun.kind.value,
+        "duration_s": round(noun.duration_s, TIME_DIGITS),
+        "width": noun.width,
+        "height": noun.height,
+        "codec": noun.codec,
+        "fps": noun.fps,
+        "size_bytes": noun.size_bytes,
+        "recorded_at": _time(noun.recorded_at),
+        "warnings": list(noun.warnings),
+    }
+
+
+def ingested(noun: Ingested) -> dict[str, Any]:
+    return {
+        "path": str(noun.path),
+        "status": noun.outcome.value,
+        "samples": noun.n_samples,
+        "frames": noun.n_frames,
+        "clips": noun.n_clips,
+        **media(noun.media),
+    }
+
+
+def skipped(noun: Skipped) -> dict[str, Any]:
+    return {"path": str(noun.path), "status": "skipped", "reason": noun.reason}
+
+
+def removed(noun: Removed) -> dict[str, Any]:
+    return {"path": str(noun.path), "status": "removed", "media_id": noun.media_id}
+
+
+def path(noun: Path) -> str:
+    return str(noun)
+
+
+def _time(noun: datetime | None) -> str | None:
+    return noun.isoformat() if noun else None

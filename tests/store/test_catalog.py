@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from ivsearch.domain import Filters, Media, MediaKind, Skipped
+from ivsearch.errors import LibraryDamaged, UsageError
+from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow, Record
+from ivsearch.store.tables import METADATA
+
+from .conftest import SPACE, add, media_of
+
+
+def test_migrations_build_what_the_tables_say(catalog: Catalog, tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_reading_back_what_was_added(catalog: Catalog, store) -> None:
+    encoded = add(catalog, store, [1, 2])
+    ids = [each.media.media_id for each in encoded]
+    assert catalog.media(ids) == {each.media.media_id: each.media for each in encoded}
+    assert catalog.encodings(SPACE) == {each.media.media_id: each.encoding for each in encoded}
+    assert [row.path for row in catalog.paths()] == [Path("/videos/1.mp4"), Path("/videos/2.mp4")]
+    clips = catalog.clips_of(SPACE)
+    assert [(c.media_id, c.start_s, c.end_s) for c in clips] == [
+        (each.media.media_id, s.start_s, s.end_s) for each in encoded for s in each.spans
+    ]
+    assert catalog.is_complete(SPACE)
+
+
+def test_adding_again_replaces_the_clips_with_new_ids(catalog: Catalog, store) -> None:
+    add(catalog, store, [1])
+    before = catalog.clip_ids(SPACE)
+    stamp = catalog.clip_stamp(SPACE)
+    add(catalog, store, [1])
+    after = catalog.clip_ids(SPACE)
+    assert len(after) == len(before)
+    assert not set(after) & set(before)
+    assert catalog.clip_stamp(SPACE) != stamp
+
+
+def test_a_media_goes_with_its_last_path(catalog: Catalog, store) -> None:
+    (encoded,) = add(catalog, store, [1])
+    catalog.link([PathRow(Path("/copy.mp4"), encoded.media.media_id, 1001, 5)])
+    catalog.remove_paths([Path("/videos/1.mp4")])
+    assert catalog.media_paths([encoded.media.media_id]) == {encoded.media.media_id: [Path("/copy.mp4")]}
+    catalog.remove_paths([Path("/copy.mp4")])
+    assert catalog.media([encoded.media.media_id]) == {}
+    assert catalog.clip_ids(SPACE) == []
+    assert list(catalog.complaints()) == []
+
+
+def test_a_crash_between_rows_leaves_none_of_them(catalog: Catalog, store) -> None:
+    good = add(catalog, store, [1])[0]
+    # The second of the batch has an id too many: the encoding's primary key refuses it, and with it the first.
+    record = Record("000001.seg", 0, 1)
+    encoding = Encoding(media_of(2).media_id, "fps=1", record, 1, 1, 0)
+    path = PathRow(Path("/b.mp4"), media_of(2).media_id, 1, 1)
+    bad = Encoded(media_of(2), (path,), encoding, ())
+    with pytest.raises(sa.exc.IntegrityError):
+        catalog.add(SPACE, [bad, bad])
+    assert set(catalog.encodings(SPACE)) == {good.media.media_id}
+    assert [row.path for row in catalog.paths()] == [Path("/videos/1.mp4")]
+
+
+@pytest.mark.parametrize("name", ["plain.mp4", "a b\n世界 %.mp4", "caf\udce9 \udcff.mp4"])
+def test_any_file_name_comes_back_as_it_was(catalog: Catalog, store, name: str) -> None:
+    (encoded,) = add(catalog, store, [1])
+    catalog.link([PathRow(Path("/x") / name, encoded.media.media_id, 1, 1)])
+    assert Path("/x") / name in [row.path for row in catalog.paths()]
+    catalog.note_skipped([Skipped(Path("/x") / name, "why")])
+    assert catalog.skipped() == [Skipped(Path("/x") / name, "why")]
+
+
+def test_filters(catalog: Catalog, store) -> None:
+    when = datetime(2020, 5, 1, 12, tzinfo=UTC)
+    rows = [
+        (Media("a" * 32, MediaKind.VIDEO, 10.0, 1, 1, "h264", 1, 25.0, when), "/v/holiday/a.mp4"),
+        (Media("b" * 32, MediaKind.IMAGE, 0.0, 1, 1, "jpeg", 1), "/v/holiday/b.jpg"),
+        (Media("c" * 32, MediaKind.VIDEO, 100.0, 1, 1, "h264", 1), "/v/work/c.mp4"),
+    ]
+    encoded = []
+    for media, path in rows:
+        encoding = Encoding(media.media_id, "fps=1", Record("s", 0, 1), 1, 1, 0)
+        # 2021-01-01, for those that do not say themselves when they were recorded
+        encoded.append(Encoded(media, (PathRow(Path(path), media.media_id, 1, 1609459200 * 10**9),), encoding, ()))
+    catalog.add(SPACE, encoded)
+
+    def found(filters: Filters) -> str:
+        return "".join(sorted(media_id[0] for media_id in catalog.matching_media(filters) or ()))
+
+    assert catalog.matching_media(Filters()) is None
+    assert found(Filters(kind=MediaKind.IMAGE)) == "b"
+    assert found(Filters(paths=("*.mp4",))) == "ac"
+    assert found(Filters(paths=("*/holiday/*", "c.*"))) == "abc"
+    assert found(Filters(min_duration_s=5)) == "ac"
+    assert found(Filters(max_duration_s=50)) == "ab"
+    assert found(Filters(before=datetime(2020, 6, 1, tzinfo=UTC))) == "a"
+    assert found(Filters(after=datetime(2020, 6, 1, tzinfo=UTC))) == "bc"
+    assert found(Filters(paths=("*.jpg",), kind=MediaKind.VIDEO)) == ""
+
+
+def test_totals(catalog: Catalog, store) -> None:
+    add(catalog, store, [1, 2, 3])
+    catalog.note_skipped([Skipped(Path("/bad"), "no")])
+    totals = catalog.totals(SPACE)
+    assert (totals.media, totals.videos, totals.images, totals.paths, totals.skipped) == (3, 3, 0, 3, 1)
+    assert (totals.duration_s, totals.frames, totals.samples) == (36.0, 24, 36)
+    assert totals.clips == len(catalog.clip_ids(SPACE))
+
+
+def test_what_is_not_a_database_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").write_bytes(b"not a database, but long enough to be one" * 100)
+    with pytest.raises(LibraryDamaged, match=r"catalog .* cannot be opened.*ivsearch verify"):
+        Catalog(tmp_path / "catalog.db")
+
+
+def test_a_newer_schema_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "catalog.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(LibraryDamaged, match="schema 9999, which this ivsearch does not know.*Upgrade ivsearch"):
+        Catalog(tmp_path / "catalog.db")
+
+
+def test_other_databases_are_refused_and_missing_drivers_named() -> None:
+    with pytest.raises(UsageError, match="mysql://h/x is of a kind that ivsearch does not know; it knows sqlite and"):
+        Catalog("mysql://h/x")
+    with pytest.raises(UsageError, match="pg8000"):
+        Catalog("postgresql+pg8000://h/x")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from ivsearch.domain import Skipped
+from ivsearch.store.catalog import Catalog
+catalog = Catalog(Path(sys.argv[1]))
+for i in range(50):
+    catalog.note_skipped([Skipped(Path(f"/{sys.argv[2]}/{i}"), "x")])
+"""
+
+
+def test_two_processes_lose_nothing(catalog: Catalog, tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "catalog.db"), name]) for name in ("a", "b")
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert len(catalog.skipped()) == 100

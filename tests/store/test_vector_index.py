@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ivsearch.errors import SpaceMismatch
+from ivsearch.store.catalog import Catalog, ClipStamp
+from ivsearch.store.refresh import refresh
+from ivsearch.store.vector_index import VectorIndex, check_generation
+from ivsearch.store.vector_store import VectorStore
+
+from .conftest import SPACE, add
+
+STAMP = ClipStamp(100, 300, 20000)
+
+
+def units(n: int, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal((n, SPACE.dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def filled(n: int = 100) -> VectorIndex:
+    index = VectorIndex(SPACE)
+    index.add(np.arange(n, dtype=np.int64) * 3, units(n))
+    return index
+
+
+def test_search_equals_brute_force() -> None:
+    index, vectors = filled(), units(100)
+    for query in units(20, seed=1):
+        scores = vectors @ query
+        best = np.argsort(-scores)[:10]
+        found = index.search(query, 10)
+        np.testing.assert_array_equal(found.clip_ids, best * 3)
+        np.testing.assert_allclose(found.scores, scores[best], atol=1e-6)
+
+
+def test_search_among_some_equals_brute_force_among_them() -> None:
+    index, vectors = filled(), units(100)
+    some = np.arange(0, 100, 7)
+    query = units(1, seed=2)[0]
+    best = some[np.argsort(-(vectors[some] @ query))]
+    np.testing.assert_array_equal(index.search(query, 50, among=(some * 3).tolist()).clip_ids, best * 3)
+    assert len(index.search(query, 5, among=[]).clip_ids) == 0
+
+
+def test_removed_clips_are_not_found() -> None:
+    index = filled()
+    index.remove(np.arange(50, dtype=np.int64) * 3)
+    assert set(index.search(units(1, seed=3)[0], 100).clip_ids) == {i * 3 for i in range(50, 100)}
+
+
+def test_an_empty_index_finds_nothing() -> None:
+    assert len(VectorIndex(SPACE).search(units(1)[0], 5).clip_ids) == 0
+
+
+def test_another_width_is_refused() -> None:
+    with pytest.raises(SpaceMismatch, match="vectors of 8 dimensions do not belong in the space test-.* of 16"):
+        VectorIndex(SPACE).search(np.ones(8, np.float32), 1)
+
+
+def test_generations_follow_each_other(tmp_path: Path) -> None:
+    for n in (10, 20):
+        filled(n).save(tmp_path, STAMP)
+    index, stamp = VectorIndex.load(tmp_path, SPACE, mend=False)
+    assert (len(index), stamp) == (20, STAMP)
+    assert [path.name for path in (tmp_path / SPACE.key).glob("*.faiss")] == ["generation-000002.faiss"]
+
+
+@pytest.mark.parametrize("name", ["generation-000001.faiss", "current.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
+def test_a_damaged_file_is_noticed_and_set_aside(tmp_path: Path, name: str, damage: str) -> None:
+    filled().save(tmp_path, STAMP)
+    path = tmp_path / SPACE.key / name
+    good = path.read_bytes()
+    middle = len(good) // 2
+    if damage == "flip":
+        # In current.json: a digit of the checksum, in the index: a byte of a vector.
+        middle = good.find(b'"digest": "') + 15 if name == "current.json" else middle
+        path.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+    elif damage == "cut":
+        path.write_bytes(good[:middle])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    index, stamp = VectorIndex.load(tmp_path, SPACE, mend=False)
+    assert (len(index), stamp) == (0, None)
+    if not (damage == "gone" and name == "current.json"):
+        assert check_generation(tmp_path / SPACE.key)
+    VectorIndex.load(tmp_path, SPACE, mend=True)
+    if damage != "gone":
+        assert list((tmp_path / SPACE.key).glob(f"{name}.damaged"))
+    filled(7).save(tmp_path, STAMP)
+    assert len(VectorIndex.load(tmp_path, SPACE, mend=False)[0]) == 7
+    assert check_generation(tmp_path / SPACE.key) == ""
+
+
+def test_refresh_follows_the_catalog(catalog: Catalog, store: VectorStore, tmp_path: Path) -> None:
+    add(catalog, store, [1, 2, 3])
+    index = VectorIndex(SPACE)
+    stamp, complaints = refresh(index, None, catalog, store)
+    assert complaints == []
+    add(catalog, store, [2, 4])  # 2 is encoded anew: other clip ids
+    catalog.remove_paths([Path("/videos/1.mp4")])
+    stamp, _ = refresh(index, stamp, catalog, store)
+    assert sorted(index.clip_ids().tolist()) == catalog.clip_ids(SPACE)
+    assert stamp == catalog.clip_stamp(SPACE)
+
+
+def test_refresh_leaves_out_what_is_damaged_and_says_so(catalog: Catalog, store: VectorStore) -> None:
+    encoded = add(catalog, store, [1, 2])
+    record = encoded[0].encoding.record
+    path = store.folder / record.segment
+    data = bytearray(path.read_bytes())
+    data[record.offset_bytes + 80] ^= 0xFF
+    path.write_bytes(bytes(data))
+    index = VectorIndex(SPACE)
+    _, complaints = refresh(index, None, catalog, store)
+    assert len(complaints) == 1 and "does not fit its checksum" in complaints[0]
+    kept = {clip.clip_id for clip in catalog.clips_of(SPACE, [encoded[1].media.media_id])}
+    assert set(index.clip_ids().tolist()) == kept
