@@ -20,7 +20,7 @@ def explain(path: Path, error: BaseException) -> str:
     if isinstance(error, MediaError):
         return str(error)
     if path.is_symlink() and not path.exists():
-        return f"is a link to {os.readlink(path)!r}, which is not there"
+        return f"is a link to {str(path.readlink())!r}, which is not there"
     if path.is_dir():
         return "is a directory, not a media file"
     if isinstance(error, FileNotFoundError):

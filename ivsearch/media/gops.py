@@ -92,6 +92,8 @@ class _Plan:
                 self._settle(packet.dts)
                 self._forget()
             yield from self._take()
+        if self._video.truncated or self._video.stops_early(self._grid.end_s):
+            raise PlanBroken  # which of the last pictures can be decoded, only decoding tells
         if not self._grid.started:
             self._first(self._decoder.drain())
         if self._grid.started and self._shown:

@@ -62,6 +62,11 @@ class DecodePool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [worker.pid for worker in self._workers]
+
     def close(self) -> None:
         """Ends all workers at once, whatever they are doing."""
         workers, self._workers = self._workers, []

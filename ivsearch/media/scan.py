@@ -100,7 +100,7 @@ class _Walk:
 def _why_no_stat(path: Path, error: OSError) -> str:
     if path.is_symlink():
         if isinstance(error, FileNotFoundError):
-            return f"is a link to {os.readlink(path)!r}, which is not there"
+            return f"is a link to {str(path.readlink())!r}, which is not there"
         return f"is a link that cannot be followed: {_words(error)}"
     if isinstance(error, FileNotFoundError):
         return "no such file or folder; check the spelling, or whether the disk is mounted"
