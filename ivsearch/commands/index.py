@@ -1,0 +1,115 @@
+"""``ivsearch index``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from ivsearch import wire
+from ivsearch.commands.options import echo_json, echo_jsonl, encoder_options, json_option, library_option, opened
+from ivsearch.domain import Ingested, Outcome, Removed, Skipped
+from ivsearch.render import IndexProgress, IndexSummary, summary_text
+
+if TYPE_CHECKING:
+    from ivsearch.ingest import IngestEvent
+
+SOME_SKIPPED = 3
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  ivsearch index ./videos                     # folders are searched through
+  ivsearch index holiday.mp4 ./photos --fps 2
+  ivsearch index                              # look again at all that was ever given
+
+\b
+Run it as often as you like: unchanged files cost nothing, moved ones keep their
+vectors, deleted ones are forgotten. Stop it when you like: it goes on from there.
+"""
+)
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@library_option
+@encoder_options
+@click.option("--fps", type=float, help="Frames sampled from each second of video (default: 1, or the library's).")
+@click.option("--workers", type=click.IntRange(1), help="Decoding processes (default: one a core, at most 8).")
+@click.option("--batch", type=click.IntRange(1), help="Frames encoded at once.")
+@click.option("--stall-s", type=click.FloatRange(1), help="Give up a decoder that sends nothing for so long.")
+@click.option("--max-pixels", type=click.IntRange(1), help="Skip pictures with more pixels.")
+@click.option("--strict-hash", is_flag=True, default=None, help="Fingerprint whole files, not samples of them.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress, no summary; skipped files are still named.")
+@json_option
+@click.option("--jsonl", is_flag=True, help="Print one JSON object a file, as it happens.")
+def command(
+    paths: tuple[str, ...],
+    library: str | None,
+    encoder: str | None,
+    weights: str | None,
+    device: str | None,
+    fps: float | None,
+    workers: int | None,
+    batch: int | None,
+    stall_s: float | None,
+    max_pixels: int | None,
+    strict_hash: bool | None,
+    quiet: bool,
+    as_json: bool,
+    jsonl: bool,
+) -> None:
+    """Bring the library up to date with files and folders.
+
+    Videos are sampled, every frame is encoded once, clips are cut and indexed. A file that cannot be read is
+    skipped, named with its reason, and the exit code is 3.
+    """
+    started = time.monotonic()
+    events: list[IngestEvent] = []
+    with (
+        opened(
+            create=True,
+            library=library,
+            encoder=encoder,
+            weights=weights,
+            device=device,
+            workers=workers,
+            batch=batch,
+            stall_s=stall_s,
+            max_pixels=max_pixels,
+            strict_hash=strict_hash,
+        ) as lib,
+        IndexProgress(shown=not quiet and sys.stderr.isatty()) as progress,
+    ):
+        for event in lib.index(paths, fps=fps, on_progress=progress.update):
+            events.append(event)
+            if jsonl:
+                echo_jsonl([_event(event)])
+        summary = IndexSummary.of(events, lib.folder, time.monotonic() - started)
+        if as_json:
+            echo_json(_document(summary, events, wire.space(lib.encoder.space)))
+    if not as_json and not jsonl:
+        text = summary_text(summary, quiet=quiet)
+        if text:
+            click.echo(text)
+    if summary.skipped:
+        sys.exit(SOME_SKIPPED)
+
+
+def _event(event: IngestEvent) -> dict:
+    if isinstance(event, Ingested):
+        return wire.ingested(event)
+    return wire.skipped(event) if isinstance(event, Skipped) else wire.removed(event)
+
+
+def _document(summary: IndexSummary, events: list[IngestEvent], space: dict) -> dict:
+    return {
+        "library": str(summary.folder),
+        "space": space,
+        **{outcome.value: summary.counts[outcome] for outcome in Outcome},
+        "files": [wire.ingested(event) for event in events if isinstance(event, Ingested)],
+        "skipped": [wire.skipped(event) for event in events if isinstance(event, Skipped)],
+        "removed": [wire.removed(event) for event in events if isinstance(event, Removed)],
+        "video_s": round(summary.video_s, 1),
+        "elapsed_s": round(summary.elapsed_s, 1),
+    }

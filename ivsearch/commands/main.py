@@ -1,0 +1,104 @@
+"""The command ``ivsearch``: a group whose verbs are imported when they are called, so that --help is instant."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from ivsearch import __version__
+from ivsearch.errors import IvsearchError
+
+INTERRUPTED = 130
+
+# name → one line of help; the verb is `command` in the module of that name.
+VERBS = {
+    "index": "Bring the library up to date with files and folders.",
+    "search": "Find moments by a text in any language, an image or a clip.",
+    "ask": "Answer a question from what the library shows, with proof.",
+    "chat": "Ask on, in a conversation.",
+    "stats": "What the library holds.",
+    "rm": "Forget files (the files themselves stay).",
+    "verify": "Check everything the library has on disk.",
+    "repair": "Mend what `verify` finds.",
+    "models": "Encoders and chat models, and what each needs.",
+    "doctor": "Check this machine and this library, and say what to do.",
+    "completion": "Print the completion script of a shell.",
+}
+
+
+class Verbs(click.Group):
+    """Finds a verb's module by its name. Help texts of the list come from the table above, with no import."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"ivsearch.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+EPILOG = """\b
+Examples:
+  ivsearch index ./videos ./photos
+  ivsearch search "a cat jumps on a sofa"
+  ivsearch search "一只猫跳上沙发" --kind video -k 3
+  ivsearch ask "Where is the dog playing in the snow?"
+
+\b
+The library is --library DIR, else IVSEARCH_LIBRARY, else ./indexes/default if
+./indexes exists, else a folder of the user's own. Exit codes: 0 ok, 1 nothing
+matched or a check failed, 2 usage, 3 done but some files were skipped,
+4 weights or network not available, 130 interrupted.
+"""
+
+
+@click.group(cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ivsearch")
+def cli() -> None:
+    """Find and ask your own videos and images, in any language, on this machine."""
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits as the table of exit codes says."""
+    # File names need not be valid in any encoding; they go out byte by byte as they came in.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except IvsearchError as error:
+        click.echo(f"ivsearch: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("ivsearch: interrupted; what was done so far is kept", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        click.echo(
+            f"ivsearch: {error.strerror}{where}; what was done before is kept: make room or choose another --library, "
+            "and run the same command again",
+            err=True,
+        )
+        sys.exit(1)

@@ -1,0 +1,117 @@
+"""Options that several verbs share, and how they become a Library or a Filters."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ivsearch.domain import Filters, MediaKind
+from ivsearch.settings import library_folder, load_settings
+
+if TYPE_CHECKING:
+    from ivsearch.library import Library
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def library_option(command: Command) -> Command:
+    return click.option("--library", metavar="DIR", help="Folder of the library.")(command)
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def encoder_options(command: Command) -> Command:
+    for option in (
+        click.option("--device", metavar="NAME", help="Torch device of the encoder, such as cpu or cuda."),
+        click.option("--weights", metavar="DIR|HUB_ID", help="Weights of an encoder that does not bring its own."),
+        click.option("--encoder", metavar="NAME", help="Encoder; `ivsearch models` lists them."),
+    ):
+        command = option(command)
+    return command
+
+
+def filter_options(command: Command) -> Command:
+    for option in (
+        click.option("--before", type=click.DateTime(), help="Only media recorded before this time."),
+        click.option("--after", type=click.DateTime(), help="Only media recorded at or after this time."),
+        click.option("--max-duration", metavar="TIME", help="Only media this long at most: 90, 1:30 or 2m."),
+        click.option("--min-duration", metavar="TIME", help="Only media this long at least."),
+        click.option("--kind", type=click.Choice(["video", "image"]), help="Only videos or only images."),
+        click.option(
+            "--path", "paths", multiple=True, metavar="GLOB", help="Only these files: '*.mp4', '*/2024/*'. Repeatable."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def filters_of(
+    paths: tuple[str, ...],
+    kind: str | None,
+    min_duration: str | None,
+    max_duration: str | None,
+    after: datetime | None,
+    before: datetime | None,
+) -> Filters:
+    """Times without a zone are local ones."""
+    return Filters(
+        paths=paths,
+        kind=MediaKind(kind) if kind else None,
+        min_duration_s=seconds(min_duration) if min_duration else None,
+        max_duration_s=seconds(max_duration) if max_duration else None,
+        after=after.astimezone() if after else None,
+        before=before.astimezone() if before else None,
+    )
+
+
+def seconds(text: str) -> float:
+    """``90``, ``1:30``, ``1:02:03``, ``2m``, ``1h30m``, ``45s`` → seconds. Raises click.BadParameter."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if re.fullmatch(r"(\d+:)?\d+:\d+(\.\d+)?", text):
+        total = 0.0
+        for part in text.split(":"):
+            total = total * 60 + float(part)
+        return total
+    match = re.fullmatch(r"(?=.)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if match:
+        hours, minutes, rest = (int(part or 0) for part in match.groups())
+        return hours * 3600 + minutes * 60 + rest
+    raise click.BadParameter(f"{text!r} is not a length of time; write 90, 1:30, 2m or 1h30m")
+
+
+def opened(*, create: bool = False, **flags: Any) -> Library:
+    """The library the flags name. Flags that are None were not given."""
+    # Here, so that `ivsearch VERB --help` need not wait for the database library.
+    from ivsearch.library import open_library
+
+    settings = load_settings(flags)
+    return open_library(library_folder(settings), create=create, settings=settings)
+
+
+def echo_json(document: Any) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def echo_jsonl(documents: Iterable[Any]) -> None:
+    for document in documents:
+        click.echo(json.dumps(document, ensure_ascii=False))
+
+
+def warn(complaints: Iterable[str]) -> None:
+    for complaint in complaints:
+        click.echo(f"ivsearch: {complaint}", err=True)
+
+
+def existing(path: str) -> Path:
+    if not Path(path).exists():
+        raise click.BadParameter(f"{path}: no such file")
+    return Path(path)

@@ -1,0 +1,185 @@
+"""Nouns → text for a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ivsearch.domain import Answer, Hits, Ingested, MediaKind, Outcome, Removed, Skipped
+
+if TYPE_CHECKING:
+    from ivsearch.ingest import IngestEvent, Progress
+
+
+def clock(time_s: float) -> str:
+    """``0:07.5``, ``12:00``, ``1:02:03``: as players show it, with tenths only where there are some."""
+    tenths = round(time_s * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
+    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
+
+
+def span(start_s: float, end_s: float) -> str:
+    return f"{clock(start_s)}–{clock(end_s)}"
+
+
+def length(time_s: float) -> str:
+    """A length of time in words: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(time_s)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(n_bytes: int) -> str:
+    value, units = float(n_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def printable(text: str) -> str:
+    """A file name on one line, with no character that steers a terminal."""
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in text)
+
+
+def short_path(path: Path) -> str:
+    """Relative to the current folder where it is below it, in one printable line."""
+    return printable(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def hits_text(hits: Hits) -> str:
+    """A line a hit: rank, score, moment, path."""
+    if not hits.hits:
+        return "nothing found"
+    rows = [
+        (f"{hit.rank:>2}", f"{hit.score:.3f}", _when(hit.kind, hit.moment.start_s, hit.moment.end_s), hit)
+        for hit in hits.hits
+    ]
+    width = max(len(when) for _, _, when, _ in rows)
+    return "\n".join(
+        f"{rank}  {score}  {when:<{width}}  {short_path(hit.path)}  (clip {hit.clip_id})"
+        for rank, score, when, hit in rows
+    )
+
+
+def _when(kind: MediaKind, start_s: float, end_s: float) -> str:
+    return "image" if kind is MediaKind.IMAGE else span(start_s, end_s)
+
+
+def answer_text(answer: Answer) -> str:
+    """The answer, then a line a citation."""
+    lines = [answer.text]
+    if answer.cited:
+        lines.append("")
+    for cited in answer.cited:
+        when = "" if cited.end_s == 0 else f"  {span(cited.start_s, cited.end_s)}"
+        note = "" if cited.verified else "  (not verified)"
+        lines.append(f"[{cited.label}] {short_path(cited.path)}{when}{note}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What a run of ``index`` did."""
+
+    folder: Path
+    counts: Mapping[Outcome, int]
+    skipped: tuple[Skipped, ...]
+    removed: int
+    warned: tuple[Ingested, ...]
+    video_s: float
+    images: int
+    elapsed_s: float
+
+    @classmethod
+    def of(cls, events: Sequence[IngestEvent], folder: Path, elapsed_s: float) -> IndexSummary:
+        ingested = [event for event in events if isinstance(event, Ingested)]
+        new = [event for event in ingested if event.outcome is Outcome.INDEXED]
+        return cls(
+            folder=folder,
+            counts=Counter(event.outcome for event in ingested),
+            skipped=tuple(event for event in events if isinstance(event, Skipped)),
+            removed=sum(isinstance(event, Removed) for event in events),
+            warned=tuple(event for event in new if event.media.warnings),
+            video_s=sum(event.media.duration_s for event in new),
+            images=sum(event.media.kind is MediaKind.IMAGE for event in new),
+            elapsed_s=elapsed_s,
+        )
+
+
+def summary_text(summary: IndexSummary, *, quiet: bool) -> str:
+    """Several lines; with ``quiet`` only the skipped files."""
+    lines = []
+    if not quiet:
+        done = ", ".join(f"{summary.counts[outcome]} {outcome.value}" for outcome in Outcome)
+        lines.append(f"{done}, {summary.removed} removed, {len(summary.skipped)} skipped")
+        if summary.counts[Outcome.INDEXED]:
+            factor = summary.video_s / max(summary.elapsed_s, 1e-6)
+            lines.append(
+                f"{length(summary.video_s)} of video ({factor:.1f}× real time) and {summary.images} images "
+                f"in {length(summary.elapsed_s)}, in {short_path(summary.folder)}"
+            )
+        lines += [f"warning: {short_path(event.path)}: {'; '.join(event.media.warnings)}" for event in summary.warned]
+    lines += [f"skipped: {short_path(each.path)}: {printable(each.reason)}" for each in summary.skipped]
+    return "\n".join(lines)
+
+
+class IndexProgress:
+    """A live line on stderr: files, frames per second, realtime factor, time left. A context manager."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+
+    def __enter__(self) -> IndexProgress:
+        if self._shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[files]}"),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("loading", total=None, files="", rate="")
+            self._bar.start()
+        return self
+
+    def update(self, progress: Progress) -> None:
+        if not self._shown:
+            return
+        task = self._bar.tasks[0]
+        elapsed_s = max(task.elapsed or 0.0, 1e-6)
+        self._bar.update(
+            self._task,
+            total=progress.bytes_total,
+            completed=progress.bytes_done,
+            description=_tail(printable(progress.current.name)) if progress.current else "looking",
+            files=f"{progress.files_done}/{progress.files_total} files",
+            rate=f"{progress.frames / elapsed_s:.1f} frames/s, {progress.media_s / elapsed_s:.1f}× real time",
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._bar.stop()
+
+
+def _tail(name: str, width: int = 24) -> str:
+    return name if len(name) <= width else "…" + name[1 - width :]
