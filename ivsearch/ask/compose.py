@@ -1,0 +1,144 @@
+"""compose: a Finding → a plain Answer in the question's language, with no language model. It says what is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ivsearch.ask.finding import Finding, Gap
+from ivsearch.ask.phrases import PHRASES, Phrases
+from ivsearch.ask.question import Question, Step
+from ivsearch.ask.support import CLEAR, SEEN, VERIFIED
+from ivsearch.ask.vocabulary import COLUMNS, kind_names, vocabulary
+from ivsearch.domain import Answer, Citation, Concept, Evidence, MediaKind
+
+NAME = "composed"
+# Other matches named beside the best.
+MOST_OTHERS = 2
+# Another match is named when it is at least this likely compared with the best.
+OTHER_SHARE = 0.5
+
+# Containers round their durations; a moment may end a hair later. Seconds.
+END_TOLERANCE_S = 0.05
+
+# Around names and times in a right-to-left sentence (U+2066, U+2069), or "0:12–0:19" would read backwards.
+ISOLATE, POP = "\u2066", "\u2069"
+RIGHT_TO_LEFT = frozenset({"ar"})
+
+
+def compose(question: Question, finding: Finding) -> Answer:
+    """Every sentence about the footage cites what it stands on; what an encoder cannot know is said to be so."""
+    phrases = PHRASES[question.language]
+    if finding.gap is not None:
+        return Answer(question.text, _gap(phrases, finding), (), grounded=False, composed=True, chat=NAME)
+    voice = Voice(question.language, [each.evidence for each in finding.shown])
+    first = finding.shown[0].evidence
+    opening = phrases.best if finding.support[0] >= CLEAR else phrases.nearest
+    sentences = [opening.format(question=finding.query, place=voice.place(first))]
+    if finding.step is not None:
+        told = list(range(len(finding.shown)))
+        sentences += _step(phrases, voice, finding)
+    else:
+        others = _others(finding)
+        told = [0, *others]
+        sentences += _seen(phrases, voice, question, finding)
+        if others:
+            sentences.append(phrases.also.format(places=voice.places([finding.shown[i].evidence for i in others])))
+    if question.sort in phrases.beyond:
+        sentences.append(phrases.beyond[question.sort].format(label=voice.label(first)))
+    cited = tuple(_citation(finding, i) for i in told)
+    grounded = bool(cited) and all(each.verified for each in cited)
+    return Answer(question.text, phrases.space.join(sentences), cited, grounded, composed=True, chat=NAME)
+
+
+def _gap(phrases: Phrases, finding: Finding) -> str:
+    if finding.gap is Gap.EMPTY:
+        return phrases.empty
+    return phrases.filtered if finding.gap is Gap.FILTERED else phrases.nothing.format(question=finding.query)
+
+
+def _seen(phrases: Phrases, voice: Voice, question: Question, finding: Finding) -> list[str]:
+    first = finding.shown[0]
+    label = voice.label(first.evidence)
+    sentences = []
+    if question.kind is not None and first.kinds[question.kind].weight >= SEEN:
+        kind = kind_names()[question.kind][voice.column].split(",")[0]
+        names = voice.names([first.kinds[question.kind]])
+        sentences.append(phrases.likely.format(kind=kind, names=names, label=label))
+    if first.evidence.sees:
+        sentences.append(phrases.looks.format(names=voice.names(first.evidence.sees), label=label))
+    return sentences
+
+
+def _others(finding: Finding) -> list[int]:
+    least = max(VERIFIED, OTHER_SHARE * finding.support[0])
+    return [i for i in range(1, len(finding.shown)) if finding.support[i] >= least][:MOST_OTHERS]
+
+
+def _step(phrases: Phrases, voice: Voice, finding: Finding) -> list[str]:
+    first, *neighbours = [each.evidence for each in finding.shown]
+    after = finding.step is Step.AFTER
+    if not neighbours:
+        return [(phrases.ends if after else phrases.begins).format(place=voice.place(first))]
+    sentences = [(phrases.next if after else phrases.previous).format(places=voice.places(neighbours))]
+    for evidence in neighbours:
+        if evidence.sees:
+            sentences.append(phrases.looks.format(names=voice.names(evidence.sees), label=voice.label(evidence)))
+    return sentences
+
+
+def _citation(finding: Finding, index: int) -> Citation:
+    shown, support = finding.shown[index], finding.support[index]
+    evidence = shown.evidence
+    exists = 0 <= evidence.start_s <= evidence.end_s <= shown.duration_s + END_TOLERANCE_S
+    return Citation(
+        label=evidence.label,
+        path=evidence.hit.path,
+        start_s=evidence.start_s,
+        end_s=evidence.end_s,
+        verified=exists and support >= VERIFIED,
+        support=support,
+    )
+
+
+class Voice:
+    """How files, times, labels and words for things are written in one language."""
+
+    def __init__(self, language: str, evidence: Sequence[Evidence]) -> None:
+        self.language = language
+        self.phrases = PHRASES[language]
+        self.column = COLUMNS.index(language) if language in COLUMNS else 0
+        self._words = {word.english: word for word in vocabulary()}
+        paths = {each.hit.path for each in evidence}
+        names = [path.name for path in paths]
+        self._doubled = {name for name in names if names.count(name) > 1}
+
+    def place(self, evidence: Evidence) -> str:
+        """``clip.mp4 (0:12–0:19) [1]``; an image has no times."""
+        path = evidence.hit.path
+        text = f"{path.parent.name}/{path.name}" if path.name in self._doubled else path.name
+        if evidence.hit.kind is MediaKind.VIDEO:
+            text += f" ({clock(math.floor(evidence.start_s))}–{clock(math.ceil(evidence.end_s))})"
+        return self._isolated(f"{text} [{evidence.label}]")
+
+    def places(self, evidence: Sequence[Evidence]) -> str:
+        return self.phrases.semicolon.join(self.place(each) for each in evidence)
+
+    def label(self, evidence: Evidence) -> str:
+        return self._isolated(f"[{evidence.label}]")
+
+    def names(self, concepts: Sequence[Concept]) -> str:
+        known = (self._words.get(concept.name) for concept in concepts)
+        return self.phrases.comma.join(
+            word.name(self.language) if word else concept.name for word, concept in zip(known, concepts, strict=True)
+        )
+
+    def _isolated(self, text: str) -> str:
+        return f"{ISOLATE}{text}{POP}" if self.language in RIGHT_TO_LEFT else text
+
+
+def clock(seconds: int) -> str:
+    """``1:02`` or ``1:00:02``."""
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

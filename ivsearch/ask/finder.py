@@ -1,0 +1,27 @@
+"""What ``ask`` needs of a search, so that it need not know one. ``search.Search`` fits as it is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ivsearch.domain import Hits, Query
+from ivsearch.encode.encoder import Encoder
+from ivsearch.store.catalog import Catalog
+from ivsearch.store.vector_store import VectorStore
+
+
+class Finder(Protocol):
+    """Finds Hits, and lets one read the vectors they were found by."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+
+    @property
+    def vectors(self) -> VectorStore: ...
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    def find(self, query: Query, k: int = 10, per_media: int | None = None) -> Hits:
+        """The k best hits for a Query, best first."""
+        ...

@@ -1,0 +1,148 @@
+"""look: a Question → a Finding: what to search for, what was found, and how well it agrees."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivsearch.ask.evidence import Shown, gather, moment_vector
+from ivsearch.ask.finder import Finder
+from ivsearch.ask.gallery import Gallery, gallery_of
+from ivsearch.ask.question import Question, Step, read_question
+from ivsearch.ask.support import FOUND, VERIFIED, agreement, standing
+from ivsearch.domain import Clip, Filters, Hit, MediaKind, Moment, Query, Turn
+from ivsearch.errors import LibraryDamaged
+
+# How far back a conversation is read.
+MOST_TURNS = 8
+# Spans shown of what comes next or before.
+NEIGHBOURS = 3
+# A rest of a Clip shorter than this is no scene of its own. Seconds.
+REST_S = 1.0
+
+
+class Gap(StrEnum):
+    """Why there is nothing to answer from."""
+
+    EMPTY = "empty"
+    FILTERED = "filtered"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """``query`` is what was searched for, its unit vector ``vector`` (dim,); ``support`` goes with ``shown``.
+
+    With ``step`` the first is the moment stepped from, the others follow (or precede) it in the same video, nearest
+    first. ``gap`` is set, and nothing shown, when there is nothing to answer from.
+    """
+
+    query: str
+    gap: Gap | None = None
+    step: Step | None = None
+    shown: tuple[Shown, ...] = ()
+    support: tuple[float, ...] = ()
+    gallery: Gallery | None = None
+
+
+def look(question: Question, finder: Finder, k: int, filters: Filters, history: Sequence[Turn]) -> Finding:
+    """Searches for the question, with the one before it when it leans on that; steps in time when it asks to."""
+    earlier = [read_question(turn.question) for turn in history[-MOST_TURNS:]]
+    query = searched_for(question, earlier)
+    gallery = gallery_of(finder)
+    if gallery is None:
+        return Finding(query, Gap.EMPTY)
+    hits = finder.find(Query(text=query, filters=filters), k).hits
+    if not hits:
+        return Finding(query, Gap.FILTERED if filters != Filters() else Gap.NOTHING)
+    vector = finder.encoder.encode_texts([query]).vectors[0]
+    shown = gather(hits, finder, gallery)
+    cosines = [float(vector @ each.vector) for each in shown]
+    if not shown or max(standing(cosine, gallery) for cosine in cosines) < FOUND:
+        return Finding(query, Gap.NOTHING)
+    if question.step and shown[0].evidence.hit.kind is MediaKind.VIDEO:
+        return _step(question, earlier, query, vector, shown[0].evidence.hit, finder, gallery)
+    support = [agreement(cosine, gallery) for cosine in cosines]
+    kept = [i for i, each in enumerate(support) if each >= VERIFIED]
+    labelled = tuple(_labelled(shown[i], label) for label, i in enumerate(kept, 1))
+    return Finding(query, None, None, labelled, tuple(support[i] for i in kept), gallery)
+
+
+def searched_for(question: Question, earlier: Sequence[Question]) -> str:
+    """The question, after the one it leans on. One that only steps in time has nothing of its own to search for."""
+    if not question.leans or not earlier:
+        return question.text
+    before = searched_for(earlier[-1], earlier[:-1])
+    return before if question.step else f"{before} {question.text}"
+
+
+def _labelled(shown: Shown, label: int) -> Shown:
+    return dataclasses.replace(shown, evidence=dataclasses.replace(shown.evidence, label=label))
+
+
+def _step(
+    question: Question,
+    earlier: Sequence[Question],
+    query: str,
+    vector: NDArray[np.float32],
+    anchor: Hit,
+    finder: Finder,
+    gallery: Gallery,
+) -> Finding:
+    """From the moment found, as many steps as the conversation has taken in a row."""
+    steps = [question]
+    while steps[0].leans and len(steps) <= len(earlier) and earlier[-len(steps)].step:
+        steps.insert(0, earlier[-len(steps)])
+    neighbours: list[Hit] = []
+    for step in steps:
+        if neighbours:
+            anchor = neighbours[-1]
+        neighbours = _neighbours(anchor, step.step or Step.AFTER, vector, finder)
+    shown = gather([anchor, *neighbours], finder, gallery)
+    # Which span comes next is read off the clock: there is nothing to doubt about it.
+    support = [1.0] * len(shown)
+    if len(steps) == 1:
+        support[0] = agreement(float(vector @ shown[0].vector), gallery)
+    return Finding(query, None, question.step, tuple(shown), tuple(support), gallery)
+
+
+def _neighbours(anchor: Hit, step: Step, vector: NDArray[np.float32], finder: Finder) -> list[Hit]:
+    """The Clips of the same video right after (or before) the anchor's moment, nearest first."""
+    space = finder.encoder.space
+    clips = finder.catalog.clips_of(space, [anchor.media_id])
+    encoding = finder.catalog.encodings(space, [anchor.media_id])[anchor.media_id]
+    try:
+        frames = finder.vectors.read(encoding.record)
+    except LibraryDamaged:
+        # The search has noted the damage already; without vectors there are no scenes to tell apart.
+        return []
+    found: list[Hit] = []
+    for clip, start_s, end_s in _cut_at(clips, anchor.moment, step)[:NEIGHBOURS]:
+        score = float(vector @ moment_vector(start_s, end_s, frames))
+        found.append(
+            Hit(
+                rank=len(found) + 1,
+                score=score,
+                path=anchor.path,
+                media_id=anchor.media_id,
+                kind=anchor.kind,
+                clip_id=clip.clip_id,
+                start_s=clip.start_s,
+                end_s=clip.end_s,
+                moment=Moment(start_s, end_s, score),
+            )
+        )
+    return found
+
+
+def _cut_at(clips: Sequence[Clip], moment: Moment, step: Step) -> list[tuple[Clip, float, float]]:
+    if step is Step.AFTER:
+        spans = [(clip, max(clip.start_s, moment.end_s), clip.end_s) for clip in clips]
+    else:
+        spans = [(clip, clip.start_s, min(clip.end_s, moment.start_s)) for clip in reversed(clips)]
+    return [span for span in spans if span[2] - span[1] >= REST_S]

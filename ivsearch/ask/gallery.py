@@ -1,0 +1,95 @@
+"""What a library looks like to its encoder: a sample of its Clips, and how the vocabulary scores on them.
+
+It is the background that makes a score mean something: 0.3 may be much in one Space and little in another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivsearch.ask.finder import Finder
+from ivsearch.ask.vocabulary import vocabulary_vectors
+from ivsearch.domain import Clip, FrameVectors
+from ivsearch.errors import LibraryDamaged
+from ivsearch.store.catalog import ClipStamp
+from ivsearch.store.vector_store import VectorStore
+
+# Enough for means and quantiles to one percent; reading them takes well under a second.
+SAMPLE = 1000
+# How many Clips' worth of doubt a word's mean score starts with. In a library of three Clips the mean of a word is
+# mostly those three Clips themselves, and must not be taken for what is usual.
+DOUBT = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gallery:
+    """The background of one library in one Space.
+
+    ``usual`` (words,) float32: the score each word of the vocabulary has on any Clip. ``spread``: how far scores lie
+    from what is usual (standard deviation). ``best`` (words,) float32, ascending: the best score each word reaches.
+    """
+
+    usual: NDArray[np.float32]
+    spread: float
+    best: NDArray[np.float32]
+
+
+# Galleries of the libraries that are open, each good until its Clips change.
+_GALLERIES: WeakKeyDictionary[VectorStore, tuple[ClipStamp, Gallery]] = WeakKeyDictionary()
+
+
+def gallery_of(finder: Finder) -> Gallery | None:
+    """None for a library without Clips."""
+    stamp = finder.catalog.clip_stamp(finder.encoder.space)
+    known = _GALLERIES.get(finder.vectors)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    clips = _sample_clips(finder)
+    if not len(clips):
+        return None
+    gallery = measure(vocabulary_vectors(finder.encoder) @ clips.T)
+    _GALLERIES[finder.vectors] = (stamp, gallery)
+    return gallery
+
+
+def measure(scores: NDArray[np.float32]) -> Gallery:
+    """``scores`` (words, clips): cosine of every word with every sampled Clip."""
+    n_clips = scores.shape[1]
+    usual = (scores.sum(axis=1) + DOUBT * scores.mean()) / (n_clips + DOUBT)
+    spread = float((scores - usual[:, None]).std())
+    return Gallery(usual.astype(np.float32), max(spread, 1e-6), np.sort(scores.max(axis=1)))
+
+
+def _sample_clips(finder: Finder) -> NDArray[np.float32]:
+    """At most SAMPLE Clips, evenly spaced: (n, dim) float32 unit rows. Damaged Media are left out."""
+    space = finder.encoder.space
+    ids = finder.catalog.clip_ids(space)
+    chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(SAMPLE, len(ids))).astype(int)]
+    clips = finder.catalog.clips(chosen).values()
+    encodings = finder.catalog.encodings(space, list({clip.media_id for clip in clips}))
+    rows = [np.empty((0, space.dim), np.float32)]
+    for clip in clips:
+        if clip.media_id not in encodings:
+            continue
+        try:
+            frames = finder.vectors.read(encodings[clip.media_id].record)
+        except LibraryDamaged:
+            # Search reports damaged Media; a background can do without one.
+            continue
+        rows.append(clip_vector(clip, frames)[None])
+    return np.concatenate(rows)
+
+
+def clip_vector(clip: Clip, frames: FrameVectors) -> NDArray[np.float32]:
+    """The mean of the Clip's unit vectors, normalised again: (dim,) float32."""
+    return unit_mean(frames.vectors[clip.first_frame : clip.first_frame + clip.n_frames])
+
+
+def unit_mean(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
+    """(n, dim) to (dim,) float32 of length 1."""
+    mean = vectors.astype(np.float32).mean(axis=0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)

@@ -1,0 +1,67 @@
+"""Which language a question is in: by its script, then by its commonest words.
+
+Only what the phrase tables speak is told apart; anything else counts as English.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+ENGLISH = "en"
+LANGUAGES = ("en", "zh", "ja", "fr", "es", "de", "ru", "ar", "it", "pt", "ko", "hi")
+
+# The first character of any of these scripts decides. Kana come before Han: Japanese mixes both, Chinese does not.
+SCRIPTS = (
+    ("ja", re.compile(r"[\u3041-\u30ff]")),
+    ("ko", re.compile(r"[\u1100-\u11ff\uac00-\ud7af]")),
+    ("zh", re.compile(r"[\u3400-\u9fff]")),
+    ("ar", re.compile(r"[\u0600-\u06ff]")),
+    ("hi", re.compile(r"[\u0900-\u097f]")),
+    ("ru", re.compile(r"[\u0400-\u04ff]")),
+)
+
+# Words that are frequent in questions and do not mean something else in a neighbouring language. A word that two
+# languages share counts for both.
+COMMON = {
+    "en": "the a an of in on at is are was were be been do does did what which who whose when where why how many much "
+    "there this that these those it its he she they them his her and or to from with for any some can has have show "
+    "me find not after before by you",
+    "fr": "le la les l un une des du de d est sont a ont qu que quoi qui quel quelle quels quelles quand où comment "
+    "pourquoi combien est-ce il elle ils elles ce cet cette ces et ou dans sur avec pour au aux en y son sa ses se "
+    "fait montre-moi pas après avant c n",
+    "es": "el la los las un una unos unas de del es son está están hay qué que quién quiénes cuál cuáles cuándo dónde "
+    "cómo por cuánto cuántos cuántas él ella ese esa este esta esto eso y o en con para al se su sus lo hace no "
+    "después antes muéstrame",
+    "de": "der die das den dem des ein eine einen einem einer ist sind war waren hat haben was wer wen wem wie wo wann "
+    "warum wieso welche welcher welches welchen viele und oder in im am auf mit von zu zum für es er sie man gibt dort "
+    "da nicht nach vor danach davor zeig mir sein ihr seine ihre macht passiert",
+    "it": "il lo la i gli le un uno una di del della dello dei delle è sono c'è ci che cosa cos chi quale quali quando "
+    "dove come perché quanto quanti quante e o in nel nella su sul con per da al alla si suo sua non dopo prima fa "
+    "questo questa mostrami l",
+    "pt": "o a os as um uma uns umas de do da dos das é são está estão há que quem qual quais quando onde como porquê "
+    "porque quanto quantos quantas e ou em no na nos nas com para por ao à se seu sua ele ela não depois antes isso "
+    "isto este esta faz mostre",
+}
+WORDS = {language: frozenset(words.split()) for language, words in COMMON.items()}
+
+# Letters that only one of the Latin-script languages uses.
+LETTERS = (("de", "ß"), ("es", "ñ¿¡"), ("pt", "ãõ"), ("fr", "œ"))
+
+
+def language_of(text: str) -> str:
+    """One of LANGUAGES; English when nothing speaks for another."""
+    text = unicodedata.normalize("NFC", text)
+    for language, script in SCRIPTS:
+        if script.search(text):
+            return language
+    return _latin_language(text.lower().replace("’", "'"))
+
+
+def _latin_language(text: str) -> str:
+    words = re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", text)
+    votes = {language: sum(word in common for word in words) for language, common in WORDS.items()}
+    for language, letters in LETTERS:
+        votes[language] += 2 * any(letter in text for letter in letters)
+    # The order of COMMON breaks ties: English first.
+    return max(votes, key=lambda language: votes[language])
