@@ -149,10 +149,12 @@ class Decoder:
         self._step = _ticks_per_frame(video)
         self._last: int | None = None
         self._untimed: list[int] = []
+        # AVI stores no presentation times; those FFmpeg makes up are wrong as soon as pictures are reordered.
+        self._has_times = video.format != "avi"
         self.errors = 0
 
     def feed(self, packet: Packet) -> list[Picture]:
-        if packet.pts is None and packet.dts is not None:
+        if packet.dts is not None and not (self._has_times and packet.pts is not None):
             heapq.heappush(self._untimed, packet.dts)
             if len(self._untimed) > _REORDER:
                 heapq.heappop(self._untimed)
@@ -174,13 +176,20 @@ class Decoder:
             frames = self._context.decode(packet)
         except READ_FAULTS:
             self.errors += 1
-            self._video.damaged_packets += packet is not None
+            if packet is not None:
+                self._video.damaged_packets += 1
+                self._forget_time(packet)
             return []
         return [self._timed(frame) for frame in frames if isinstance(frame, VideoFrame)]
 
+    def _forget_time(self, packet: Packet) -> None:
+        if packet.dts in self._untimed:
+            self._untimed.remove(packet.dts)
+            heapq.heapify(self._untimed)
+
     def _timed(self, frame: VideoFrame) -> Picture:
         """A picture without time takes the smallest unused decoding time (AVI), or follows the last one (raw)."""
-        pts = frame.pts
+        pts = frame.pts if self._has_times else None
         if pts is None and self._untimed:
             pts = heapq.heappop(self._untimed)
         if pts is None:

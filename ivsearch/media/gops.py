@@ -78,6 +78,8 @@ class _Plan:
         for number, packet in enumerate(self._video.packets()):
             if packet.pts is None or (number == 0 and not packet.is_keyframe):
                 raise PlanBroken
+            if packet.pts != packet.dts and self._video.format == "avi":
+                raise PlanBroken  # AVI has no presentation times: reordered ones are guesses
             if packet.dts is not None:
                 if last_dts is not None and packet.dts < last_dts:
                     raise PlanBroken

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from ivsearch.errors import UsageError
+
 MAX_HOLD_S = 86_400.0
 """A picture held for more than a day is a broken clock, not a still scene."""
 
 MAX_FPS = 1000.0
 
 
+def check_rate(fps: float) -> None:
+    """Raises UsageError when ``fps`` makes no sense as a sampling rate."""
+    if not 0 < fps <= MAX_FPS:
+        raise UsageError(f"fps must be above 0 and at most {MAX_FPS:g}, not {fps}")
+
+
 class Grid:
     """Exact arithmetic of one video's grid. ``fps`` samples a second, ``time_base`` seconds a tick."""
 
     def __init__(self, fps: float, time_base: Fraction) -> None:
-        if not 0 < fps <= MAX_FPS:
-            raise ValueError(f"fps must be above 0 and at most {MAX_FPS:g}, not {fps}")
+        check_rate(fps)
         self.fps = Fraction(fps).limit_denominator(1_000_000)
         self._time_base = time_base
         self._step = 1 / (self.fps * time_base)

@@ -21,6 +21,7 @@ from ivsearch.domain import Frame, Skipped
 from ivsearch.errors import IvsearchError
 from ivsearch.media.channel import Inbox, send
 from ivsearch.media.events import Event, Finished, Job, Kept, Opened
+from ivsearch.media.grid import check_rate
 
 MAX_PIXELS = 200_000_000
 STALL_S = 60.0
@@ -50,6 +51,7 @@ class DecodePool:
         gate: bool = True,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        check_rate(fps)
         self._settings = (float(fps), bool(gate), int(max_pixels))
         self._size = max(1, workers or _cpus())
         self._stall_s = stall_s

@@ -12,7 +12,7 @@ from ivsearch.media.container import READ_FAULTS
 from ivsearch.media.decode import MAX_PIXELS, Picture, Video
 from ivsearch.media.faults import explain
 from ivsearch.media.gops import PlanBroken, can_plan, planned
-from ivsearch.media.grid import MAX_HOLD_S, Grid
+from ivsearch.media.grid import MAX_HOLD_S, Grid, check_rate
 from ivsearch.media.probe import media_of_still, media_of_video
 from ivsearch.media.still import ANIMATION_TIME_BASE, Still, is_still
 from ivsearch.media.straight import all_pictures, held
@@ -47,6 +47,7 @@ class Sampling:
         max_pixels: int = MAX_PIXELS,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
+        check_rate(fps)
         self._path = path
         self._media_id = media_id
         self._fps = fps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
@@ -11,9 +10,6 @@ from ivsearch.media.grid import MAX_HOLD_S, Grid
 
 MAX_HEADLESS_PACKETS = 600
 """Packets passed over while waiting for a key frame; a stream without any (intra refresh) is then decoded as it is."""
-
-MAX_DISORDER = 2
-"""Pictures that may be late by so many places: in XviD's AVI files a placeholder comes before the picture it follows."""
 
 MIN_JUMP_BACK_S = 1.0
 """Smaller steps back are the seams of joined recordings, which overlap by a few pictures."""
@@ -59,16 +55,10 @@ def held(pictures: Iterable[T], grid: Grid) -> Iterator[tuple[int, T]]:
 def all_pictures(video: Video) -> Iterator[Picture]:
     """Every picture in presentation order, from the first clean one on."""
     clean = False
-    late: list[tuple[int, int, Picture]] = []
-    for number, picture in enumerate(_fed(video)):
+    for picture in _fed(video):
         clean = clean or not picture.frame.is_corrupt
-        if not clean:
-            continue
-        heapq.heappush(late, (picture.pts, number, picture))
-        if len(late) > MAX_DISORDER:
-            yield heapq.heappop(late)[2]
-    while late:
-        yield heapq.heappop(late)[2]
+        if clean:
+            yield picture
 
 
 def _fed(video: Video) -> Iterator[Picture]:
