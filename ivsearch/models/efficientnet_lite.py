@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPSILON)
 
 
+def relu6(fresh: Tensor) -> Tensor:
+    """Clamp to [0, 6] in place: ``fresh`` is what a layer just made, and no one else's."""
+    return functional.relu6(fresh, inplace=True)
+
+
 class SameConv2d(nn.Conv2d):
     """Convolution with TensorFlow's "SAME" padding: output side = ceil(side / stride), odd pixels right and below."""
 
@@ -89,8 +95,8 @@ class InvertedResidual(nn.Module):
         self._bn2 = batch_norm(channels_out)
 
     def forward(self, features: Tensor) -> Tensor:
-        inner = functional.relu6(self._bn0(self._expand_conv(features))) if self.expands else features
-        inner = functional.relu6(self._bn1(self._depthwise_conv(inner)))
+        inner = relu6(self._bn0(self._expand_conv(features))) if self.expands else features
+        inner = relu6(self._bn1(self._depthwise_conv(inner)))
         out: Tensor = self._bn2(self._project_conv(inner))
         return out + features if self.skips else out
 
@@ -119,14 +125,32 @@ class EfficientNetLite(nn.Module):
 
     def feature_map(self, pixels: Tensor) -> Tensor:
         """(n, 3, h, w) to (n, 1280, ceil(h/32), ceil(w/32)), before pooling."""
-        features = functional.relu6(self._bn0(self._conv_stem(pixels)))
+        features = relu6(self._bn0(self._conv_stem(pixels)))
         for block in self._blocks:
             features = block(features)
-        return functional.relu6(self._bn1(self._conv_head(features)))
+        return relu6(self._bn1(self._conv_head(features)))
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self._fc(self.feature_map(pixels).mean(dim=(2, 3)))
         return logits
+
+    def fold_batch_norms(self) -> None:
+        """Fold every batch norm into the convolution before it, for inference: the same logits up to rounding."""
+        for module in (self, *self._blocks):
+            for convolution, norm in FOLDS:
+                if isinstance(getattr(module, norm, None), nn.BatchNorm2d) and hasattr(module, convolution):
+                    fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+                    setattr(module, convolution, fused)
+                    setattr(module, norm, nn.Identity())
+
+
+FOLDS = (
+    ("_conv_stem", "_bn0"),
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+    ("_conv_head", "_bn1"),
+)
 
 
 def read_efficientnet_lite(variant: str, path: Path) -> EfficientNetLite:
