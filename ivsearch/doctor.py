@@ -17,7 +17,7 @@ from ivsearch import __version__
 from ivsearch.encode import describe_encoders, load_encoder
 from ivsearch.errors import IvsearchError
 from ivsearch.library import open_library
-from ivsearch.media.probe import codecs
+from ivsearch.media.codecs import decodable
 from ivsearch.models.device import device_report
 from ivsearch.settings import Settings, library_folder
 
@@ -71,13 +71,13 @@ def _machine() -> Iterator[Check]:
 
 
 def _codecs() -> Check:
-    have = codecs()
+    have = decodable(WANTED_CODECS)
     missing = [name for name in WANTED_CODECS if name not in have]
     if missing:
         return Check(
             "codecs", State.WARN, f"cannot decode {', '.join(missing)}", "reinstall av from a wheel: pip install -U av"
         )
-    return Check("codecs", State.OK, f"{len(have)} decoders, among them {', '.join(WANTED_CODECS)}")
+    return Check("codecs", State.OK, f"can decode {', '.join(have)}")
 
 
 def _encoders(settings: Settings) -> Iterator[Check]:

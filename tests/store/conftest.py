@@ -33,7 +33,7 @@ def add(catalog: Catalog, store: VectorStore, seeds: list[int], folder: str = "/
     batch = [(media_of(seed).media_id, frames_of(seed)) for seed in seeds]
     encoded = []
     for seed, (media_id, frames), record in zip(seeds, batch, store.append(batch), strict=True):
-        spans = tuple(cut(frames, 12.0, Cutting(shot_similarity=-1.0, max_s=4.0)))
+        spans = tuple(cut(frames, 12.0, Cutting(max_s=4.0)))
         encoding = Encoding(media_id, "fps=1 gate=on", record, 12, len(frames.kept), len(spans))
         path = PathRow(Path(f"{folder}/{seed}.mp4"), media_id, 1000 + seed, 5)
         encoded.append(Encoded(media_of(seed), (path,), encoding, spans))
