@@ -26,6 +26,8 @@ from ivsearch.media.grid import check_rate
 MAX_PIXELS = 200_000_000
 STALL_S = 60.0
 START_TRIES = 3
+START_S = 30.0
+"""Seconds a new process may take to import what it needs, however small ``stall_s`` is."""
 
 __all__ = ["DecodePool", "Event", "Finished", "Job", "Kept", "Opened"]
 
@@ -95,15 +97,12 @@ class DecodePool:
         exhausted = False
         backlog: list[Job] = []
         while True:
-            while not exhausted or backlog:
-                worker = self._free_worker()
-                if worker is None:
-                    break
+            while self._has_room() and (backlog or not exhausted):
                 job = backlog.pop() if backlog else next(jobs, None)
                 if job is None:
                     exhausted = True
-                    break
-                worker.assign(job)
+                else:
+                    self._free_worker().assign(job)
             busy = [worker for worker in self._workers if worker.job is not None]
             if not busy:
                 return
@@ -124,7 +123,7 @@ class DecodePool:
                 else:
                     self._failed_starts = 0 if worker.is_ready else self._failed_starts
             for worker in busy:
-                if worker.job is not None and worker.waited_s >= self._stall_s and worker in self._workers:
+                if worker.job is not None and worker.waited_s >= self._limit_s(worker) and worker in self._workers:
                     job = worker.job
                     self._remove(worker)
                     yield Skipped(
@@ -135,7 +134,7 @@ class DecodePool:
 
     def _wait(self, busy: list[_Worker]) -> list[_Worker]:
         """Workers with something to say. Only the time spent in here counts as time a worker let us wait."""
-        patience = max(0.0, min(self._stall_s - worker.waited_s for worker in busy))
+        patience = max(0.0, min(self._limit_s(worker) - worker.waited_s for worker in busy))
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.channel, selectors.EVENT_READ, worker)
@@ -146,14 +145,17 @@ class DecodePool:
             worker.waited_s = 0.0 if worker in ready else worker.waited_s + waited
         return ready
 
-    def _free_worker(self) -> _Worker | None:
-        for worker in list(self._workers):
-            if worker.job is None and worker.is_alive:
+    def _limit_s(self, worker: _Worker) -> float:
+        return self._stall_s if worker.is_ready else max(self._stall_s, START_S)
+
+    def _has_room(self) -> bool:
+        return sum(worker.job is not None for worker in self._workers) < self._size
+
+    def _free_worker(self) -> _Worker:
+        for worker in [worker for worker in self._workers if worker.job is None]:
+            if worker.is_alive:
                 return worker
-            if worker.job is None:
-                self._remove(worker)
-        if len(self._workers) >= self._size:
-            return None
+            self._remove(worker)
         worker = _Worker(*self._settings)
         self._workers.append(worker)
         return worker

@@ -17,6 +17,6 @@ def plain_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def big_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 pictures of 1280 × 720: 415 MB as pixels, far more than a worker may hold ready."""
+    """110 pictures of 1280 × 720: 304 MB as pixels, far more than a worker may hold ready."""
     path = tmp_path_factory.mktemp("clips") / "big.avi"
-    return encode(path, range(150), codec="mpeg4", size=(1280, 720), options={"g": "10"})
+    return encode(path, range(110), codec="mpeg4", size=(1280, 720), options={"g": "10"})

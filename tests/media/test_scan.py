@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,7 @@ def test_each_file_comes_once(tmp_path: Path) -> None:
 def test_relative_roots_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "a.mp4")
     monkeypatch.chdir(tmp_path)
-    assert found(Path(".")) == [tmp_path / "a.mp4"]
+    assert found(Path()) == [tmp_path / "a.mp4"]
 
 
 def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
@@ -118,9 +120,6 @@ def test_no_permission(tmp_path: Path) -> None:
 
 
 def test_scan_loads_nothing_heavy() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, ivsearch.media.scan, ivsearch.media.events; print('av' in sys.modules, 'torch' in sys.modules)"
     root = Path(__file__).parents[2]
     out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
