@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ivsearch.ask.chat import ChatModel
+from ivsearch.ask.citations import check_reply
 from ivsearch.ask.compose import compose
 from ivsearch.ask.finder import Finder
-from ivsearch.ask.finding import look
-from ivsearch.ask.question import read_question
+from ivsearch.ask.finding import Finding, look
+from ivsearch.ask.question import Question, read_question
 from ivsearch.domain import Answer, Filters, Turn
 from ivsearch.errors import UsageError
+
+MAX_NEW_TOKENS = 512
 
 
 def answer_question(
@@ -32,4 +35,29 @@ def answer_question(
         raise UsageError("an empty question has no answer: ask something, such as 'where is the dog?'")
     asked = read_question(text)
     finding = look(asked, finder, k, filters or Filters(), history)
-    return compose(asked, finding)
+    composed = compose(asked, finding)
+    if chat is None or finding.gap is not None or not _speaks(chat, asked.language):
+        return composed
+    return _worded(asked, finding, composed, chat, finder, history) or composed
+
+
+def _speaks(chat: ChatModel, language: str) -> bool:
+    return chat.languages is None or language in chat.languages
+
+
+def _worded(
+    asked: Question, finding: Finding, composed: Answer, chat: ChatModel, finder: Finder, history: Sequence[Turn]
+) -> Answer | None:
+    """What the chat model says of the Evidence, as far as it holds; None when nothing of it does."""
+    evidence = [each.evidence for each in finding.shown]
+    reply = "".join(chat.reply([*history, Turn(asked.text, "")], evidence, max_new_tokens=MAX_NEW_TOKENS))
+    checked = check_reply(reply, asked, finding, chat, finder.encoder)
+    if not checked.cited:
+        return None
+    if chat.watches:
+        return Answer(asked.text, checked.text, checked.cited, grounded=True, composed=False, chat=chat.name)
+    # One that has not looked adds a sentence, it replaces none: where to look is the better half of the answer.
+    cited = {each.label: each for each in (*checked.cited, *composed.cited)}
+    text = f"{checked.text} {composed.text}"
+    grounded = all(each.verified for each in cited.values())
+    return Answer(asked.text, text, tuple(cited[i] for i in sorted(cited)), grounded, composed=False, chat=chat.name)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ivsearch.ask.citations import cite
 from ivsearch.ask.finding import Finding, Gap
 from ivsearch.ask.phrases import PHRASES, Phrases
 from ivsearch.ask.question import Question, Step
 from ivsearch.ask.support import CLEAR, SEEN, VERIFIED
 from ivsearch.ask.vocabulary import COLUMNS, kind_names, vocabulary
-from ivsearch.domain import Answer, Citation, Concept, Evidence, MediaKind
+from ivsearch.domain import Answer, Concept, Evidence, MediaKind
 
 NAME = "composed"
 # Other matches named beside the best.
 MOST_OTHERS = 2
 # Another match is named when it is at least this likely compared with the best.
 OTHER_SHARE = 0.5
-
-# Containers round their durations; a moment may end a hair later. Seconds.
-END_TOLERANCE_S = 0.05
 
 # Around names and times in a right-to-left sentence (U+2066, U+2069), or "0:12–0:19" would read backwards.
 ISOLATE, POP = "\u2066", "\u2069"
@@ -46,7 +44,7 @@ def compose(question: Question, finding: Finding) -> Answer:
             sentences.append(phrases.also.format(places=voice.places([finding.shown[i].evidence for i in others])))
     if question.sort in phrases.beyond:
         sentences.append(phrases.beyond[question.sort].format(label=voice.label(first)))
-    cited = tuple(_citation(finding, i) for i in told)
+    cited = tuple(cite(finding.shown[i], finding.support[i]) for i in told)
     grounded = bool(cited) and all(each.verified for each in cited)
     return Answer(question.text, phrases.space.join(sentences), cited, grounded, composed=True, chat=NAME)
 
@@ -85,20 +83,6 @@ def _step(phrases: Phrases, voice: Voice, finding: Finding) -> list[str]:
         if evidence.sees:
             sentences.append(phrases.looks.format(names=voice.names(evidence.sees), label=voice.label(evidence)))
     return sentences
-
-
-def _citation(finding: Finding, index: int) -> Citation:
-    shown, support = finding.shown[index], finding.support[index]
-    evidence = shown.evidence
-    exists = 0 <= evidence.start_s <= evidence.end_s <= shown.duration_s + END_TOLERANCE_S
-    return Citation(
-        label=evidence.label,
-        path=evidence.hit.path,
-        start_s=evidence.start_s,
-        end_s=evidence.end_s,
-        verified=exists and support >= VERIFIED,
-        support=support,
-    )
 
 
 class Voice:
