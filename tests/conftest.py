@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from demo.sample_media import make
+from ivsearch.domain import Ingested
+from ivsearch.encode import load_encoder
+from ivsearch.encode.encoder import Encoder
+from ivsearch.library import Library, open_library
+from ivsearch.settings import Settings
 
 REQUIRED = set(filter(None, os.environ.get("IVSEARCH_REQUIRE", "").replace(",", " ").split()))
 
@@ -26,3 +34,33 @@ def shared() -> Path:
 def shared_media(shared: Path) -> Path:
     """``shared/media``: ``dev`` (real media with ground truth) and ``odd`` (files that break decoders)."""
     return shared / "media"
+
+
+@pytest.fixture(scope="session")
+def sample_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real photos and videos that packages ship, and a compilation cut from them. Read only: copy before changing."""
+    folder = tmp_path_factory.mktemp("media")
+    make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mini() -> Encoder:
+    """The real encoder, loaded once."""
+    return load_encoder("mini")
+
+
+@pytest.fixture(scope="session")
+def sample_library(sample_media: Path, mini: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """The sample media, indexed. Read only."""
+    library = library_with(mini, tmp_path_factory.mktemp("library"))
+    assert all(isinstance(event, Ingested) for event in library.index([sample_media]))
+    yield library
+    library.close()
+
+
+def library_with(encoder: Encoder, folder: Path) -> Library:
+    """A library that uses an encoder already loaded."""
+    library = open_library(folder, settings=Settings())
+    library.__dict__["encoder"] = encoder
+    return library

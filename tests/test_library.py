@@ -1,0 +1,366 @@
+"""A Library over real media with the real encoder: what indexing promises, and what care mends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from ivsearch.domain import Filters, Ingested, MediaKind, Outcome, Query, Removed, Skipped, Space
+from ivsearch.encode.encoder import Encoder
+from ivsearch.errors import LibraryBusy, LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError
+from ivsearch.library import Library, open_library
+from ivsearch.store.vector_store import VectorStore
+
+from .conftest import library_with
+
+
+@pytest.fixture
+def media(sample_media: Path, tmp_path: Path) -> Path:
+    """A few files of its own for each test to change."""
+    folder = tmp_path / "media"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("pet.jpg", "night.jpg", "call.mp4"):
+        shutil.copy(sample_media / name, folder / name)
+    shutil.copy(sample_media / "table.jpg", folder / "inner" / "table.jpg")
+    return folder
+
+
+@pytest.fixture
+def library(mini: Encoder, media: Path, tmp_path: Path) -> Iterator[Library]:
+    library = library_with(mini, tmp_path / "library")
+    outcomes(library, media)
+    yield library
+    library.close()
+
+
+def outcomes(library: Library, *paths: Path, fps: float | None = None) -> dict[str, str]:
+    """File name → what the run said of it."""
+    said = {}
+    for event in library.index(paths, fps=fps):
+        assert event.path.name not in said, "a file is reported once"
+        if isinstance(event, Ingested):
+            said[event.path.name] = event.outcome.value
+        else:
+            said[event.path.name] = "removed" if isinstance(event, Removed) else event.reason
+    return said
+
+
+def names(library: Library, text: str, k: int = 3) -> list[str]:
+    return [hit.path.name for hit in library.search(text, k=k)]
+
+
+CAT = {
+    "en": "a cat",
+    "zh": "一只猫",
+    "ar": "قطة",
+    "ru": "кошка",
+    "ja": "猫",
+    "es": "un gato",
+    "fr": "un chat",
+    "de": "Katze",
+}
+
+
+@pytest.mark.parametrize("language", CAT)
+def test_the_cat_is_found_in_any_language(sample_library: Library, language: str) -> None:
+    assert names(sample_library, CAT[language], k=1)[0] in ("pet.jpg", "compilation.mp4")
+
+
+def test_the_moment_of_the_cat_in_the_compilation(sample_library: Library) -> None:
+    filters = Filters(paths=("compilation.mp4",))
+    hit = sample_library.search("a cat", k=1, filters=filters)[0]
+    # sample_media cuts the cat in from 17 to 24 s.
+    assert hit.moment.start_s == pytest.approx(17, abs=1.0)
+    assert hit.moment.end_s == pytest.approx(24, abs=1.0)
+    assert hit.start_s <= hit.moment.start_s < hit.moment.end_s <= hit.end_s
+
+
+def test_an_image_finds_itself_and_a_clip_its_source(sample_library: Library, sample_media: Path) -> None:
+    hits = sample_library.search(image=sample_media / "pet.jpg", k=2)
+    assert [hit.path.name for hit in hits] == ["pet.jpg", "compilation.mp4"]
+    assert hits[0].score == pytest.approx(1.0, abs=1e-3)
+    by_clip = sample_library.search(clip=hits[0].clip_id, k=1)
+    assert by_clip[0].path.name == "compilation.mp4"
+
+
+def test_filters_leave_only_what_passes(sample_library: Library) -> None:
+    images = sample_library.search("street", k=50, filters=Filters(kind=MediaKind.IMAGE))
+    assert images and all(hit.kind is MediaKind.IMAGE for hit in images)
+    assert sample_library.search("street", filters=Filters(paths=("nothing*",))) == []
+    assert not sample_library.find(Query("street", filters=Filters(min_duration_s=9999))).matched
+
+
+def test_one_video_fills_the_hits_and_many_share_them(sample_library: Library) -> None:
+    many = sample_library.search("something", k=8)
+    assert len({hit.media_id for hit in many}) == 8
+    alone = sample_library.search("something", k=5, filters=Filters(paths=("compilation.mp4",)))
+    assert len(alone) == 5
+    spans = sorted((hit.start_s, hit.end_s) for hit in alone)
+    assert all(a[1] <= b[0] for a, b in pairwise(spans)), "hits of one file do not overlap"
+    assert len(sample_library.search("something", k=8, per_media=1, filters=Filters(paths=("compilation.mp4",)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (Query(), "exactly one of a text, an image or a clip"),
+        (Query("a", image=Path("b.jpg")), "exactly one of a text, an image or a clip"),
+        (Query(clip_id=10**6), "there is no clip 1000000 in this library"),
+        (Query("  "), "empty text"),
+    ],
+)
+def test_queries_that_make_no_sense(sample_library: Library, query: Query, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        sample_library.find(query)
+
+
+def test_no_hits_wanted(sample_library: Library) -> None:
+    with pytest.raises(UsageError, match="must be at least 1, not 0"):
+        sample_library.search("a", k=0)
+
+
+def test_unchanged_files_cost_nothing(library: Library, media: Path) -> None:
+    vectors = library.stats().vector_bytes
+    assert set(outcomes(library, media).values()) == {"unchanged"}
+    os.utime(media / "pet.jpg")
+    assert set(outcomes(library, media).values()) == {"unchanged"}
+    assert library.stats().vector_bytes == vectors
+
+
+def test_without_paths_all_roots_are_looked_at_again(library: Library, media: Path) -> None:
+    (media / "pet.jpg").unlink()
+    assert outcomes(library)["pet.jpg"] == "removed"
+
+
+def test_moved_and_copied_files_keep_their_vectors(library: Library, media: Path) -> None:
+    vectors = library.stats().vector_bytes
+    (media / "pet.jpg").rename(media / "inner" / "cat 猫.jpg")
+    shutil.copy(media / "call.mp4", media / "copy.mp4")
+    said = outcomes(library, media)
+    assert said["cat 猫.jpg"] == "linked" and said["copy.mp4"] == "linked" and said["pet.jpg"] == "removed"
+    assert names(library, "a cat", k=1) == ["cat 猫.jpg"]
+    assert library.stats().vector_bytes == vectors
+
+
+def test_copies_met_in_one_run_are_decoded_once(mini: Encoder, media: Path, tmp_path: Path) -> None:
+    for i in range(5):
+        shutil.copy(media / "call.mp4", media / f"copy{i}.mp4")
+    with library_with(mini, tmp_path / "other") as library:
+        said = outcomes(library, media)
+        assert sorted(said[name] for name in said if name.endswith(".mp4")) == ["indexed", *["linked"] * 5]
+        assert library.stats().totals.media == 4
+
+
+def test_changed_content_is_done_again(library: Library, media: Path, sample_media: Path) -> None:
+    shutil.copy(sample_media / "garage.jpg", media / "pet.jpg")
+    assert outcomes(library, media)["pet.jpg"] == "indexed"
+    assert names(library, "a motorcycle", k=1) == ["pet.jpg"]
+    assert library.stats().totals.media == 4
+
+
+def test_deleted_files_are_gone(library: Library, media: Path) -> None:
+    (media / "pet.jpg").unlink()
+    assert outcomes(library, media)["pet.jpg"] == "removed"
+    assert "pet.jpg" not in names(library, "a cat", k=10)
+    assert library.stats().totals.media == 3
+
+
+def test_a_file_that_becomes_unreadable_is_no_longer_found_and_can_come_back(library: Library, media: Path) -> None:
+    good = (media / "pet.jpg").read_bytes()
+    (media / "pet.jpg").write_text("this is no picture, " * 50)
+    assert "no picture can be decoded" in outcomes(library, media)["pet.jpg"]
+    assert "pet.jpg" not in names(library, "a cat", k=10)
+    assert [each.path.name for each in library.stats().skipped] == ["pet.jpg"]
+    (media / "pet.jpg").write_bytes(good)
+    assert outcomes(library, media)["pet.jpg"] == "indexed"
+    assert library.stats().skipped == ()
+
+
+def test_an_empty_folder_does_not_empty_the_library(library: Library, media: Path) -> None:
+    shutil.move(media, media.with_name("away"))
+    media.mkdir()
+    said = outcomes(library, media)
+    assert "is a disk not mounted" in said["media"]
+    assert library.stats().totals.media == 4
+
+
+def test_another_rate_encodes_again(library: Library, media: Path) -> None:
+    before = library.stats().totals.samples
+    said = outcomes(library, media, fps=3.0)
+    assert set(said.values()) == {"indexed"}
+    assert library.stats().totals.samples > before
+    # From then on it is the library's rate.
+    assert set(outcomes(library, media).values()) == {"unchanged"}
+
+
+@pytest.mark.parametrize("fps", [-1.0, 2000.0])
+def test_rates_that_make_no_sense(library: Library, media: Path, fps: float) -> None:
+    with pytest.raises(UsageError, match="--fps must be above 0"):
+        outcomes(library, media, fps=fps)
+
+
+def test_nothing_to_index(mini: Encoder, tmp_path: Path) -> None:
+    with library_with(mini, tmp_path) as library, pytest.raises(UsageError, match="nothing to index yet"):
+        outcomes(library)
+
+
+def test_a_library_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LibraryMissing, match=r"there is no library at .*ivsearch index FOLDER"):
+        open_library(tmp_path / "none", create=False)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from ivsearch.store.lock import writer_lock
+with writer_lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_writer_at_a_time_and_readers_meanwhile(library: Library, media: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(library.folder)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "locked\n"
+        with pytest.raises(LibraryBusy, match=rf"process {holder.pid}\) is writing to .*wait until it ends"):
+            outcomes(library, media)
+        assert names(library, "a cat", k=1) == ["pet.jpg"]
+        holder.kill()
+    # A killed writer leaves no lock behind.
+    assert set(outcomes(library, media).values()) == {"unchanged"}
+
+
+def test_vectors_of_another_encoder_are_not_searched(library: Library, mini: Encoder) -> None:
+    class Other:
+        space = Space("other", "f" * 16, mini.space.dim)
+
+    library.__dict__["encoder"] = Other()
+    with pytest.raises(SpaceMismatch, match=r"no vectors of other ffff.*only of mini .*ivsearch index --encoder other"):
+        library.search("a cat")
+
+
+def test_forgetting_files(library: Library, media: Path) -> None:
+    assert [each.path.name for each in library.remove([media / "pet.jpg", media / "inner"])] == ["table.jpg", "pet.jpg"]
+    assert set(names(library, "a cat", k=10)) == {"night.jpg", "call.mp4"}
+    assert (media / "pet.jpg").exists()
+    assert library.remove(["/nowhere"]) == []
+
+
+def test_what_is_portable(library: Library, mini: Encoder, tmp_path: Path) -> None:
+    library.close()
+    shutil.move(library.folder, tmp_path / "elsewhere")
+    with library_with(mini, tmp_path / "elsewhere") as moved:
+        assert names(moved, "a cat", k=1) == ["pet.jpg"]
+
+
+# ---- damage ----
+
+
+def index_file(library: Library) -> Path:
+    return next((library.folder / "index").rglob("*.faiss"))
+
+
+def segment_file(library: Library) -> Path:
+    return next((library.folder / "vectors").rglob("*.seg"))
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x40
+    path.write_bytes(bytes(data))
+
+
+def test_a_sound_library_verifies(library: Library) -> None:
+    assert list(library.verify()) == []
+    assert list(library.repair()) == []
+
+
+def test_a_damaged_index_still_searches_and_is_built_anew(library: Library, mini: Encoder) -> None:
+    flip(index_file(library), 300)
+    with library_with(mini, library.folder) as again:
+        assert [problem for problem in again.verify() if "does not fit its checksum" in problem]
+        assert names(again, "a cat", k=1) == ["pet.jpg"]
+        assert any("anew" in action for action in again.repair())
+        assert list(again.verify()) == []
+    assert list((library.folder / "index").rglob("*.damaged"))
+
+
+def test_damaged_vectors_cost_one_file_until_the_next_run(library: Library, mini: Encoder, media: Path) -> None:
+    flip(segment_file(library), 200)
+    index_file(library).unlink()
+    with library_with(mini, library.folder) as again:
+        assert len(names(again, "something", k=10)) == 3
+        assert any("does not fit its checksum" in complaint for complaint in again.searcher().complaints)
+        assert any("forgot the damaged vectors of 1 media" in action for action in again.repair())
+        assert sorted(outcomes(again, media).values()) == ["indexed", "unchanged", "unchanged", "unchanged"]
+        assert list(again.verify()) == []
+        assert len(names(again, "something", k=10)) == 4
+
+
+def test_a_damaged_manifest(library: Library, mini: Encoder) -> None:
+    (library.folder / "manifest.json").write_text("{")
+    with library_with(mini, library.folder) as again:
+        with pytest.raises(LibraryDamaged, match=r"manifest\.json is damaged.*ivsearch repair"):
+            again.manifest()
+        assert any("manifest.json is damaged" in problem for problem in again.verify())
+        assert any("manifest.json anew" in action for action in again.repair())
+        assert list(again.verify()) == []
+        assert again.manifest().active == mini.space
+
+
+def test_a_manifest_of_the_future(library: Library) -> None:
+    path = library.folder / "manifest.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(LibraryDamaged, match="has format 99, this ivsearch knows up to 1: upgrade"):
+        library.manifest()
+
+
+def test_a_destroyed_catalog_is_set_aside(library: Library, mini: Encoder, media: Path) -> None:
+    library.close()
+    for name in ("catalog.db-wal", "catalog.db-shm"):
+        (library.folder / name).unlink(missing_ok=True)
+    (library.folder / "catalog.db").write_bytes(b"rubbish" * 2000)
+    with library_with(mini, library.folder) as again:
+        assert any("cannot be opened" in problem for problem in again.verify())
+    with library_with(mini, library.folder) as again:
+        assert any("set aside" in action for action in again.repair())
+        assert set(outcomes(again).values()) == {"indexed"}
+        assert list(again.verify()) == []
+        assert names(again, "a cat", k=1) == ["pet.jpg"]
+
+
+def test_the_thumbnails_of_clips_are_there(library: Library) -> None:
+    space = library.encoder.space
+    for clip in library.catalog.clips_of(space):
+        assert library.thumbs.path(clip.media_id, clip.start_s).read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_vectors_on_disk_are_the_encoders(library: Library, media: Path, mini: Encoder) -> None:
+    import numpy as np
+
+    from ivsearch.encode import embed_images
+
+    space = mini.space
+    media_id = next(row.media_id for row in library.catalog.paths() if row.path.name == "pet.jpg")
+    record = library.catalog.encodings(space)[media_id].record
+    stored = VectorStore(library.folder / "vectors", space).read(record).vectors[0]
+    np.testing.assert_allclose(stored, embed_images(mini, [media / "pet.jpg"]).vectors[0], atol=2e-3)
+
+
+def test_events_say_what_was_done(mini: Encoder, media: Path, tmp_path: Path) -> None:
+    with library_with(mini, tmp_path / "other") as library:
+        events = {event.path.name: event for event in library.index([media])}
+    call = events["call.mp4"]
+    assert isinstance(call, Ingested) and call.outcome is Outcome.INDEXED
+    assert (call.media.width, call.media.height) == (176, 144) or call.media.width > 176
+    assert 1 <= call.n_frames <= call.n_samples and call.n_clips >= 1
+    assert not any(isinstance(event, Skipped) for event in events.values())
