@@ -13,13 +13,18 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
+from ivsearch.encode import Encoder, load_encoder
 from ivsearch.encode.mini_colours import COLOUR_NAMES
 from ivsearch.encode.mini_names import class_names
 from ivsearch.encode.mini_packages import CLASSIFIER_FILE, CLASSIFIER_PACKAGE
@@ -144,11 +149,96 @@ def write_geometry() -> None:
     )
 
 
+# --- score ---------------------------------------------------------------------------------------------------------
+
+LANGUAGES = ("en", "zh", "ja", "fr", "es", "de", "ru", "ar")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+SPLIT_SEED = 20261122
+CUT_BELOW = 0.5
+LONGEST_CLIP = 60
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FileVectors:
+    """The vectors of one file's frames, a frame a second."""
+
+    name: str
+    vectors: Matrix
+
+
+def one_frame_a_second(path: Path) -> Iterator[NDArray[np.uint8]]:
+    if path.suffix.lower() in PICTURES:
+        with Image.open(path) as image:
+            yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return
+    with av.open(str(path)) as container:
+        wanted = 0.0
+        for frame in container.decode(video=0):
+            if frame.time is None or frame.time >= wanted - 1e-6:
+                wanted += 1.0
+                yield frame.to_ndarray(format="rgb24")
+
+
+def encode_file(encoder: Encoder, path: Path) -> FileVectors:
+    vectors = []
+    frames = iter(one_frame_a_second(path))
+    while batch := list(islice(frames, 16)):
+        vectors.append(encoder.encode_images(encoder.preprocess(batch)).vectors)
+    return FileVectors(path.name, np.concatenate(vectors))
+
+
+def clip_vectors(vectors: Matrix) -> Matrix:
+    """Normalised means over runs of frames, cut where neighbours are less alike than CUT_BELOW."""
+    clips = [[vectors[0]]]
+    for before, vector in pairwise(vectors):
+        if before @ vector < CUT_BELOW or len(clips[-1]) >= LONGEST_CLIP:
+            clips.append([])
+        clips[-1].append(vector)
+    return np.stack([unit(np.mean(clip, axis=0)) for clip in clips])
+
+
+def recalls(ranks: NDArray[np.int64]) -> dict[str, float]:
+    """Percent of ranks (1 = first) within 1, 5 and 10, and the mean reciprocal rank in percent."""
+    figures = {f"R@{k}": round(100 * float((ranks <= k).mean()), 1) for k in (1, 5, 10)}
+    return {**figures, "MRR": round(100 * float((1 / ranks).mean()), 1)}
+
+
+def score(media: Path) -> None:
+    """File queries over every file of ``media``/dev: by best frame, by best clip, and by the mean of both."""
+    encoder = load_encoder("mini")
+    files = [encode_file(encoder, path) for path in sorted((media / "dev").iterdir())]
+    lines = (media / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+    queries = [query for query in map(json.loads, lines) if query["kind"] == "file" and query["split"] == "dev"]
+    texts = np.concatenate([encoder.encode_texts([query["text"]]).vectors for query in queries])
+    frame = np.stack([(file.vectors @ texts.T).max(axis=0) for file in files])
+    clip = np.stack([(clip_vectors(file.vectors) @ texts.T).max(axis=0) for file in files])
+    names = [file.name for file in files]
+    right = np.array([names.index(Path(query["relevant"][0]).name) for query in queries])
+    chosen_on = np.random.default_rng(SPLIT_SEED).permutation(np.unique(right))[: len(np.unique(right)) // 2]
+    languages = np.array([query["lang"] for query in queries])
+    report: dict[str, dict[str, dict[str, float]]] = {}
+    for way, scores in (("best frame", frame), ("best clip", clip), ("mean of both", (frame + clip) / 2)):
+        ranks = 1 + (scores > scores[right, np.arange(len(queries))]).sum(axis=0)
+        half = np.isin(right, chosen_on)
+        report[way] = {
+            "half chosen on": recalls(ranks[half]),
+            "other half": recalls(ranks[~half]),
+            "all": recalls(ranks),
+            **{language: recalls(ranks[languages == language]) for language in LANGUAGES},
+        }
+        for part, figures in report[way].items():
+            print(f"{way:14s} {part:16s}", figures)
+    found = {"space": encoder.space.key, "n_files": len(files), "n_queries": len(queries), "figures": report}
+    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     verb, arguments = sys.argv[1], [Path(argument) for argument in sys.argv[2:]]
     if verb == "names":
         write_names(*arguments)
     elif verb == "geometry":
         write_geometry()
+    elif verb == "score":
+        score(*arguments)
     else:
         sys.exit(__doc__)
