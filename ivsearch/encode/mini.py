@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
@@ -59,6 +62,11 @@ def revision(with_e5: bool) -> str:
     return digest.hexdigest()
 
 
+def keep_to_one_thread() -> None:
+    """Have torch compute on the calling thread alone, from now on."""
+    threadpool_limits(limits=1, user_api="openmp")
+
+
 class Mini:
     """The Encoder. ``load`` makes one. Sentence encoders are read at the first text."""
 
@@ -79,6 +87,10 @@ class Mini:
         self.colour_vectors = torch.from_numpy(fixed.colour_vectors).to(self.device)
         self.content_free = torch.from_numpy(fixed.content_free).to(self.device)
         self.space = Space("mini", revision(self.with_e5), fixed.class_vectors.shape[1] + 1)
+        # Workers of one thread each, instead of threads inside each layer: the network's layers are small, and threads
+        # that meet after every one of them spin away most of their time as soon as the machine has other work.
+        self.n_workers = torch.get_num_threads() if self.device.type == "cpu" else 1
+        self.workers = ThreadPoolExecutor(self.n_workers, "mini", initializer=keep_to_one_thread)
         self.lock = Lock()
         self.sentences: tuple[UseSentences, E5Sentences | None] | None = None
 
@@ -92,13 +104,18 @@ class Mini:
 
     def encode_images(self, batch: NDArray[np.float32]) -> Embeddings:
         """(n, 3, 260, 260) float32 to (n, 256) unit vectors."""
-        vectors = np.empty((len(batch), self.space.dim), np.float32)
+        size = max(1, min(CHUNK, math.ceil(len(batch) / self.n_workers)))
+        chunks = [batch[start : start + size] for start in range(0, len(batch), size)]
+        rows = [np.empty((0, self.space.dim), np.float32), *self.workers.map(self.encode_chunk, chunks)]
+        return Embeddings(self.space, np.concatenate(rows))
+
+    def encode_chunk(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A few preprocessed pictures to (n, 256) unit vectors, on the calling thread."""
         with torch.inference_mode():
-            for start in range(0, len(batch), CHUNK):
-                pixels = torch.from_numpy(np.ascontiguousarray(batch[start : start + CHUNK])).to(self.device)
-                logits = self.network(pixels.contiguous(memory_format=torch.channels_last))
-                vectors[start : start + CHUNK] = self.place(logits, colour_shares((pixels * 128 + 127) / 255)).cpu()
-        return Embeddings(self.space, vectors)
+            pixels = torch.from_numpy(np.ascontiguousarray(chunk)).to(self.device)
+            logits = self.network(pixels.contiguous(memory_format=torch.channels_last))
+            vectors: NDArray[np.float32] = self.place(logits, colour_shares((pixels * 128 + 127) / 255)).cpu().numpy()
+        return vectors
 
     def place(self, logits: Tensor, colours: Tensor) -> Tensor:
         """Class logits (n, 1000) and shares of colours (n, 11) to unit vectors (n, 256)."""

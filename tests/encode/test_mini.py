@@ -17,7 +17,6 @@ from ivsearch.encode.mini import Mini
 from ivsearch.encode.mini_geometry import geometry
 from ivsearch.encode.mini_names import readable_names
 from ivsearch.encode.mini_packages import WeightPackage
-from ivsearch.encode.mini_sentences import UseSentences
 from ivsearch.errors import UsageError, WeightsError
 
 PHOTOS = ("chelsea", "coffee", "rocket", "astronaut")
@@ -208,8 +207,10 @@ def test_an_empty_text_is_refused(encoder: Mini, text: str) -> None:
         ("כלב רץ על החוף", False),
     ],
 )
-def test_use_is_trusted_in_its_own_languages(text: str, trusted: bool) -> None:
-    assert UseSentences().trust(text) == (1.0 if trusted else 0.0)
+def test_use_is_trusted_in_its_own_languages(encoder: Mini, text: str, trusted: bool) -> None:
+    encoder.encode_texts([text])
+    assert encoder.sentences is not None
+    assert encoder.sentences[0].trust(text) == (1.0 if trusted else 0.0)
 
 
 def test_the_space_is_the_same_every_time(encoder: Mini) -> None:
