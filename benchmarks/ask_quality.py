@@ -27,11 +27,10 @@ import numpy as np
 from ivsearch import open_library
 from ivsearch.ask import answer_question, load_chat
 from ivsearch.ask.chat import ChatModel
+from ivsearch.ask.evidence import gather
 from ivsearch.ask.finder import Finder
-from ivsearch.ask.finding import look
-from ivsearch.ask.gallery import gallery_of
-from ivsearch.ask.question import read_question
-from ivsearch.ask.support import CLEAR, FOUND, standing
+from ivsearch.ask.gallery import Gallery, gallery_of
+from ivsearch.ask.support import CLEAR
 from ivsearch.domain import Answer, Embeddings, Filters, Hits, Query
 from ivsearch.encode.encoder import Encoder
 
@@ -219,28 +218,36 @@ def seconds(finder: Finder, asked: Sequence[Case]) -> float:
 
 
 def calibrate(finder: Finder, where: Sequence[Case]) -> None:
-    """Fits AGREEMENT on the even files and shows how it holds on the odd ones."""
+    """Fits AGREEMENT on the even files and shows how it holds on the odd ones; what ships is the fit on all."""
     gallery = gallery_of(finder)
     assert gallery is not None
-    rows = []
-    for case in where:
-        finding = look(read_question(case.question), finder, 1, Filters(), ())
-        if not finding.shown:
-            rows.append((case.odd, 0.0, False))
-            continue
-        vector = finder.encoder.encode_texts([finding.query]).vectors[0]
-        shown = finding.shown[0]
-        at = standing(float(vector @ shown.vector), gallery)
-        rows.append((case.odd, at, shown.evidence.hit.path.name == case.file))
-    odd, x, y = (np.array(column) for column in zip(*rows, strict=True))
+    present = [best_fit(case, finder, gallery) for case in where]
+    gone = [best_fit(case, Without(finder, case.file), gallery) for case in where]
+    odd = np.array([case.odd for case in where])
+    x, y = np.array([fit for fit, _ in present]), np.array([right for _, right in present])
+    absent = np.array([fit for fit, _ in gone])
     slope, offset = logistic(x[~odd], y[~odd])
-    print(f"AGREEMENT = Curve(slope={slope:.2f}, offset={offset:.2f})")
-    for low in np.arange(0, 1, 0.1):
+    print(f"gallery: floor {gallery.floor:.3f}, peak {gallery.peak:.3f}, spread {gallery.spread:.3f}")
+    print(f"AGREEMENT on even: slope {slope:.2f}, offset {offset:.2f}")
+    print("AGREEMENT on all: slope {:.2f}, offset {:.2f}".format(*logistic(x, y)))
+    for low in np.arange(0, 1.5, 0.1):
         inside = odd & (x >= low) & (x < low + 0.1)
         if inside.any():
             said = 1 / (1 + np.exp(-(slope * (low + 0.05) + offset)))
-            print(f"standing {low:.1f}: {inside.sum():4d} odd, right {y[inside].mean():.2f}, curve {said:.2f}")
-    print(f"below FOUND = {FOUND}: {(x < FOUND).mean():.3f} of all, {(x[y] < FOUND).mean():.3f} of the right ones")
+            print(f"fit {low:.1f}: {inside.sum():4d} odd, right {y[inside].mean():.2f}, curve {said:.2f}")
+    print(f"right against gone: area under the curve {np.mean(x[y][:, None] > absent[None]):.3f}")
+    for quantile in (0.02, 0.05, 0.1):
+        found = float(np.quantile(x[y & ~odd], quantile))
+        lost, refused = (x[y & odd] < found).mean(), (absent[odd] < found).mean()
+        print(f"FOUND = {found:.2f}: on odd, {lost:.3f} of the right lost, {refused:.3f} of the gone refused")
+
+
+def best_fit(case: Case, finder: Finder, gallery: Gallery) -> tuple[float, bool]:
+    """How well the best hit fits its question, and whether it is the right file."""
+    hits = finder.find(Query(text=case.question), 1).hits
+    vector = finder.encoder.encode_texts([case.question]).vectors[0]
+    shown = gather(hits, finder, gallery)[0]
+    return gallery.fit(float(vector @ shown.vector)), shown.evidence.hit.path.name == case.file
 
 
 def logistic(x: np.ndarray, y: np.ndarray, steps: int = 200) -> tuple[float, float]:

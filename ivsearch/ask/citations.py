@@ -104,7 +104,7 @@ def _objection(
     if unknown := [label for label in labels if label not in known]:
         return f"there is no evidence [{unknown[0]}]"
     plain = _without_names(sentence)
-    if re.search(r"\w", plain) and language_of(plain) != question.language and _says(plain, question.language):
+    if re.search(r"\w", plain) and not _same_language(plain, question.language):
         return "it is in another language"
     cited = [known[label] for label in labels]
     if wrong := _wrong_file(sentence, cited):
@@ -122,11 +122,11 @@ def _without_names(sentence: str) -> str:
     return sentence
 
 
-def _says(plain: str, language: str) -> bool:
-    """Whether a text is long enough to have a language: a name or two may be in any."""
-    if language not in WORDS:
-        return True
-    return len(re.findall(r"[^\W\d_]+", plain)) > 2
+def _same_language(plain: str, language: str) -> bool:
+    """In the same script a name or two may be in any language."""
+    found = language_of(plain)
+    short = len(re.findall(r"[^\W\d_]+", plain)) <= 2
+    return found == language or (short and found in WORDS and language in WORDS)
 
 
 def _wrong_file(sentence: str, cited: Sequence[Shown]) -> str:

@@ -31,8 +31,10 @@ def compose(question: Question, finding: Finding) -> Answer:
         return Answer(question.text, _gap(phrases, finding), (), grounded=False, composed=True, chat=NAME)
     voice = Voice(question.language, [each.evidence for each in finding.shown])
     first = finding.shown[0].evidence
-    opening = phrases.best if finding.support[0] >= CLEAR else phrases.nearest
-    sentences = [opening.format(question=finding.query, place=voice.place(first))]
+    sentences = []
+    if finding.anchored:
+        opening = phrases.best if finding.support[0] >= CLEAR else phrases.nearest
+        sentences.append(opening.format(question=finding.query, place=voice.place(first)))
     if finding.step is not None:
         told = list(range(len(finding.shown)))
         sentences += _step(phrases, voice, finding)
@@ -74,10 +76,11 @@ def _others(finding: Finding) -> list[int]:
 
 
 def _step(phrases: Phrases, voice: Voice, finding: Finding) -> list[str]:
-    first, *neighbours = [each.evidence for each in finding.shown]
+    shown = [each.evidence for each in finding.shown]
     after = finding.step is Step.AFTER
-    if not neighbours:
-        return [(phrases.ends if after else phrases.begins).format(place=voice.place(first))]
+    neighbours = shown[1:] if finding.anchored else shown
+    if not neighbours or finding.at_the_end:
+        return [(phrases.ends if after else phrases.begins).format(place=voice.place(shown[0]))]
     sentences = [(phrases.next if after else phrases.previous).format(places=voice.places(neighbours))]
     for evidence in neighbours:
         if evidence.sees:

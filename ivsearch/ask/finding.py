@@ -14,7 +14,7 @@ from ivsearch.ask.evidence import Shown, gather, moment_vector
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.gallery import Gallery, gallery_of
 from ivsearch.ask.question import Question, Step, read_question
-from ivsearch.ask.support import FOUND, VERIFIED, agreement, standing
+from ivsearch.ask.support import SEEN, VERIFIED, agreement
 from ivsearch.domain import Clip, Filters, Hit, MediaKind, Moment, Query, Turn
 from ivsearch.errors import LibraryDamaged
 
@@ -38,13 +38,16 @@ class Gap(StrEnum):
 class Finding:
     """``query`` is what was searched for, its unit vector ``vector`` (dim,); ``support`` goes with ``shown``.
 
-    With ``step`` the first is the moment stepped from, the others follow (or precede) it in the same video, nearest
-    first. ``gap`` is set, and nothing shown, when there is nothing to answer from.
+    Best first; but with ``step`` they are what follows (or precedes) a moment in the same video, nearest first, after
+    that moment itself if it was found just now (``anchored``). ``at_the_end``: nothing follows (or precedes), and that
+    moment is all there is. ``gap`` is set, and nothing shown, when there is nothing to answer from.
     """
 
     query: str
     gap: Gap | None = None
     step: Step | None = None
+    anchored: bool = True
+    at_the_end: bool = False
     shown: tuple[Shown, ...] = ()
     support: tuple[float, ...] = ()
     gallery: Gallery | None = None
@@ -62,15 +65,14 @@ def look(question: Question, finder: Finder, k: int, filters: Filters, history: 
         return Finding(query, Gap.FILTERED if filters != Filters() else Gap.NOTHING)
     vector = finder.encoder.encode_texts([query]).vectors[0]
     shown = gather(hits, finder, gallery)
-    cosines = [float(vector @ each.vector) for each in shown]
-    if not shown or max(standing(cosine, gallery) for cosine in cosines) < FOUND:
+    support = [_support(question, each, vector, gallery) for each in shown]
+    if max(support, default=0.0) < VERIFIED:
         return Finding(query, Gap.NOTHING)
     if question.step and shown[0].evidence.hit.kind is MediaKind.VIDEO:
         return _step(question, earlier, query, vector, shown[0].evidence.hit, finder, gallery)
-    support = [agreement(cosine, gallery) for cosine in cosines]
     kept = [i for i, each in enumerate(support) if each >= VERIFIED]
     labelled = tuple(_labelled(shown[i], label) for label, i in enumerate(kept, 1))
-    return Finding(query, None, None, labelled, tuple(support[i] for i in kept), gallery)
+    return Finding(query, shown=labelled, support=tuple(support[i] for i in kept), gallery=gallery)
 
 
 def searched_for(question: Question, earlier: Sequence[Question]) -> str:
@@ -79,6 +81,13 @@ def searched_for(question: Question, earlier: Sequence[Question]) -> str:
         return question.text
     before = searched_for(earlier[-1], earlier[:-1])
     return before if question.step else f"{before} {question.text}"
+
+
+def _support(question: Question, shown: Shown, vector: NDArray[np.float32], gallery: Gallery) -> float:
+    """Which animal? is answered by a clip that shows one, however little the question says of it."""
+    fits = agreement(float(vector @ shown.vector), gallery)
+    asked = shown.kinds[question.kind].weight if question.kind else 0.0
+    return max(fits, asked) if asked >= SEEN else fits
 
 
 def _labelled(shown: Shown, label: int) -> Shown:
@@ -103,12 +112,21 @@ def _step(
         if neighbours:
             anchor = neighbours[-1]
         neighbours = _neighbours(anchor, step.step or Step.AFTER, vector, finder)
-    shown = gather([anchor, *neighbours], finder, gallery)
+    anchored = len(steps) == 1
+    shown = gather([anchor, *neighbours] if anchored or not neighbours else neighbours, finder, gallery)
     # Which span comes next is read off the clock: there is nothing to doubt about it.
     support = [1.0] * len(shown)
-    if len(steps) == 1:
+    if anchored:
         support[0] = agreement(float(vector @ shown[0].vector), gallery)
-    return Finding(query, None, question.step, tuple(shown), tuple(support), gallery)
+    return Finding(
+        query,
+        step=question.step,
+        anchored=anchored,
+        at_the_end=not neighbours,
+        shown=tuple(shown),
+        support=tuple(support),
+        gallery=gallery,
+    )
 
 
 def _neighbours(anchor: Hit, step: Step, vector: NDArray[np.float32], finder: Finder) -> list[Hit]:

@@ -30,12 +30,18 @@ class Gallery:
     """The background of one library in one Space.
 
     ``usual`` (words,) float32: the score each word of the vocabulary has on any Clip. ``spread``: how far scores lie
-    from what is usual (standard deviation). ``best`` (words,) float32, ascending: the best score each word reaches.
+    from what is usual (standard deviation). ``floor``: the mean score of any word on any Clip. ``peak``: the score of
+    the word that fits a Clip best, on the median Clip. Neither depends on how many Clips there are.
     """
 
     usual: NDArray[np.float32]
     spread: float
-    best: NDArray[np.float32]
+    floor: float
+    peak: float
+
+    def fit(self, cosine: float) -> float:
+        """How well a text fits a Clip: 0 as any word fits any Clip, 1 as the best word fits the typical Clip."""
+        return (cosine - self.floor) / max(self.peak - self.floor, 1e-6)
 
 
 # Galleries of the libraries that are open, each good until its Clips change.
@@ -61,7 +67,8 @@ def measure(scores: NDArray[np.float32]) -> Gallery:
     n_clips = scores.shape[1]
     usual = (scores.sum(axis=1) + DOUBT * scores.mean()) / (n_clips + DOUBT)
     spread = float((scores - usual[:, None]).std())
-    return Gallery(usual.astype(np.float32), max(spread, 1e-6), np.sort(scores.max(axis=1)))
+    peak = float(np.median(scores.max(axis=0)))
+    return Gallery(usual.astype(np.float32), max(spread, 1e-6), float(scores.mean()), peak)
 
 
 def _sample_clips(finder: Finder) -> NDArray[np.float32]:

@@ -38,15 +38,23 @@ COMMON = {
     "da nicht nach vor danach davor zeig mir sein ihr seine ihre macht passiert",
     "it": "il lo la i gli le un uno una di del della dello dei delle è sono c'è ci che cosa cos chi quale quali quando "
     "dove come perché quanto quanti quante e o in nel nella su sul con per da al alla si suo sua non dopo prima fa "
-    "questo questa mostrami l",
+    "questo questa mostrami l dov",
     "pt": "o a os as um uma uns umas de do da dos das é são está estão há que quem qual quais quando onde como porquê "
     "porque quanto quantos quantas e ou em no na nos nas com para por ao à se seu sua ele ela não depois antes isso "
     "isto este esta faz mostre",
 }
 WORDS = {language: frozenset(words.split()) for language, words in COMMON.items()}
 
-# Letters that only one of the Latin-script languages uses.
-LETTERS = (("de", "ß"), ("es", "ñ¿¡"), ("pt", "ãõ"), ("fr", "œ"))
+# Letters that one of the Latin-script languages uses and the others hardly do.
+LETTERS = (("de", "ßäöü"), ("es", "ñ¿¡"), ("pt", "ãõ"), ("fr", "œêç"))
+# How words often end. It decides where common words do not: "de", "un" and "en" are Spanish as well as French.
+ENDINGS = {
+    "es": re.compile(r"(os?|as?|ón|dor)$"),
+    "fr": re.compile(r"(ée?s?|eaux?|eux|euse|que)$"),
+    "de": re.compile(r"(ung|isch|chen|en|er)$"),
+    "it": re.compile(r"(tà|zione|tt[oi]|gli|cchi[oi])$"),
+    "pt": re.compile(r"(ção|ões|inh[oa]|gem)$"),
+}
 
 
 def language_of(text: str) -> str:
@@ -60,8 +68,10 @@ def language_of(text: str) -> str:
 
 def _latin_language(text: str) -> str:
     words = re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", text)
-    votes = {language: sum(word in common for word in words) for language, common in WORDS.items()}
+    votes = {language: 1.0 * sum(word in common for word in words) for language, common in WORDS.items()}
     for language, letters in LETTERS:
         votes[language] += 2 * any(letter in text for letter in letters)
+    for language, ending in ENDINGS.items():
+        votes[language] += 0.2 * sum(ending.search(word) is not None for word in words)
     # The order of COMMON breaks ties: English first.
     return max(votes, key=lambda language: votes[language])

@@ -6,6 +6,7 @@ nothing of the footage: it only words what the encoder sees.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,8 +30,7 @@ class SmolLM2:
     languages: frozenset[str] | None = frozenset({"en"})
 
     def __init__(self, weights: Path) -> None:
-        import xllamacpp
-
+        xllamacpp = importlib.import_module("xllamacpp")
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(weights)
         parameters.n_ctx = CONTEXT_TOKENS
