@@ -143,9 +143,7 @@ def main() -> None:
         document = {"encoder": arguments.encoder, "media": n_files, "files": file_rows, "moments": moment_rows}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if arguments.run:
-        run = {
-            id_: [[h.path.name, h.moment.start_s, h.moment.end_s] for h in found] for id_, found in hits.items()
-        }
+        run = {id_: [[h.path.name, h.moment.start_s, h.moment.end_s] for h in found] for id_, found in hits.items()}
         arguments.run.write_text(json.dumps(run))
 
 

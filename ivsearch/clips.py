@@ -21,7 +21,7 @@ class Cutting:
     ``min_s``: a shorter Clip costs three penalties more. ``max_s``: no Clip is longer, unless one still frame is.
     """
 
-    penalty: float = 1.5
+    penalty: float = 2.0
     min_s: float = 2.0
     max_s: float = 30.0
 

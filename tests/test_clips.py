@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -12,9 +12,7 @@ from ivsearch.domain import FrameVectors
 def shots(lengths: list[int], noise: float, seed: int = 0, dim: int = 32) -> FrameVectors:
     """One frame a second; each shot has its own direction, each frame some noise around it."""
     rng = np.random.default_rng(seed)
-    rows = np.concatenate(
-        [rng.standard_normal(dim) + noise * rng.standard_normal((length, dim)) for length in lengths]
-    )
+    rows = np.concatenate([rng.standard_normal(dim) + noise * rng.standard_normal((length, dim)) for length in lengths])
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     n = len(rows)
     return FrameVectors(np.arange(n, dtype=np.float64), np.arange(n, dtype=np.int32), rows.astype(np.float16))
@@ -34,7 +32,7 @@ def test_hard_cuts_are_found(seed: int) -> None:
 def brute_force_cost(frames: FrameVectors, edges: tuple[int, ...], cutting: Cutting, duration_s: float) -> float:
     ends_s = frame_ends_s(frames.pts_s, duration_s)
     total = 0.0
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         rows = frames.vectors[start:stop].astype(np.float64)
         length_s = ends_s[stop - 1] - frames.pts_s[start]
         if length_s > cutting.max_s + 1e-3 and stop - start > 1:

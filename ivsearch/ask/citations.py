@@ -94,9 +94,7 @@ def labels_of(sentence: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _objection(
-    sentence: str, labels: Sequence[int], question: Question, finding: Finding, chat: ChatModel
-) -> str:
+def _objection(sentence: str, labels: Sequence[int], question: Question, finding: Finding, chat: ChatModel) -> str:
     """Why the sentence may not be shown, before its support is measured; empty when nothing speaks against it."""
     if not labels:
         return "it cites nothing"

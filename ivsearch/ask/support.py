@@ -25,7 +25,7 @@ class Curve:
 
 # x: Gallery.fit of a text on a Clip.
 AGREEMENT = Curve(slope=4.2, offset=-3.7)
-# x: how many spreads a word's score on the Clip lies above what is usual for the word. Right: a person's caption has the
+# x: how many spreads a word's score on the Clip is above what is usual for the word. Right: a person's caption has the
 # word, too. No caption names all there is to see, so this errs on the low side.
 SEEING = Curve(slope=0.54, offset=-3.18)
 

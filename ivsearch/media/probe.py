@@ -30,9 +30,7 @@ def probe(path: Path, *, media_id: MediaId | None = None, max_pixels: int = MAX_
         with Video(path, max_pixels=max_pixels) as video:
             first = next(all_pictures(video), None)
             if first is None:
-                raise MediaError(
-                    "no picture can be decoded: damaged, encrypted, or of an unknown kind; copy it again"
-                )
+                raise MediaError("no picture can be decoded: damaged, encrypted, or of an unknown kind; copy it again")
             return media_of_video(video, first.frame, known)
     except READ_FAULTS as error:
         raise MediaError(explain(path, error)) from error

@@ -256,5 +256,3 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 def _srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-

@@ -116,9 +116,7 @@ def _run(job: Job, outbox: Outbox, *, fps: float, gate: bool, max_pixels: int) -
     clock = time.process_time
     started = clock()
     gate_s = 0.0
-    sampling = Sampling(
-        job.path, job.media_id, fps=fps, max_pixels=max_pixels, on_progress=_Heartbeat(outbox)
-    )
+    sampling = Sampling(job.path, job.media_id, fps=fps, max_pixels=max_pixels, on_progress=_Heartbeat(outbox))
     keep: Callable[[Frame], bool] = _Judge(gate).keep
     times: list[float] = []
     kept: list[int] = []

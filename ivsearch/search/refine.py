@@ -17,16 +17,16 @@ from ivsearch.domain import Clip, FrameVectors, Moment
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """The figures behind these are in benchmarks/LOG.md.
+    """The figures behind these are in benchmarks/LOG.md. ``background`` below is the Media's median frame score.
 
-    A span's score is the cosine of its best Clip plus ``frame_share`` of what its best frame has above that.
-    A neighbour joins a span, and a frame a Moment, while it keeps that share of what the best has above the
-    Media's own background (the median of its frames).
+    ``frame_share``: a Clip's score is its cosine plus this share of what its best frame has above that.
+    ``merge_share``: a neighbour joins while it keeps this share of what the best Clip has above the background.
+    ``moment_share``: frames with more than this share of it count for a Moment, those with less against it.
     """
 
     frame_share: float = 0.5
     merge_share: float = 0.6
-    moment_share: float = 0.5
+    moment_share: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,16 @@ def refine(
     peaks = np.array([curve[clip.first_frame : clip.first_frame + clip.n_frames].max() for clip in clips])
     scores = clip_scores + refinement.frame_share * (peaks - clip_scores)
     background = float(np.median(curve))
+    ends_s = frame_ends_s(frames.pts_s, duration_s)
     spans, free = [], np.ones(len(clips), bool)
     for best in np.argsort(-scores, kind="stable"):
         if not free[best]:
             continue
         first, last = _grow(int(best), clip_scores, free, background, refinement.merge_share)
         free[first : last + 1] = False
-        clip = clips[best]
-        moment = _moment(
-            curve, frames.pts_s, duration_s, clips[first], clips[last], clip, background, refinement.moment_share
-        )
-        spans.append(FoundSpan(clip, clips[first].start_s, clips[last].end_s, float(scores[best]), moment))
+        threshold = background + refinement.moment_share * (clip_scores[best] - background)
+        moment = _moment(curve, frames.pts_s, ends_s, clips[first], clips[last], threshold)
+        spans.append(FoundSpan(clips[best], clips[first].start_s, clips[last].end_s, float(scores[best]), moment))
     return spans
 
 
@@ -83,24 +82,16 @@ def _grow(best: int, scores: NDArray, free: NDArray, background: float, share: f
     return first, last
 
 
-def _moment(
-    curve: NDArray,
-    pts_s: NDArray,
-    duration_s: float,
-    first: Clip,
-    last: Clip,
-    best: Clip,
-    background: float,
-    share: float,
-) -> Moment:
-    """The frames around the best frame of the best Clip that stay above the threshold."""
-    low, high = first.first_frame, last.first_frame + last.n_frames - 1
-    peak = best.first_frame + int(np.argmax(curve[best.first_frame : best.first_frame + best.n_frames]))
-    threshold = background + share * (curve[peak] - background)
-    start = stop = peak
-    while start > low and curve[start - 1] >= threshold:
-        start -= 1
-    while stop < high and curve[stop + 1] >= threshold:
-        stop += 1
-    ends_s = frame_ends_s(pts_s, duration_s)
-    return Moment(float(pts_s[start]), float(ends_s[stop]), float(curve[start : stop + 1].mean()))
+def _moment(curve: NDArray, pts_s: NDArray, ends_s: NDArray, first: Clip, last: Clip, threshold: float) -> Moment:
+    """The frames in a row, from ``first`` to ``last`` Clip, that have most above the threshold in sum.
+
+    A row may run through a weak frame when what follows makes up for it: one blurred frame does not end a Moment.
+    """
+    low, high = first.first_frame, last.first_frame + last.n_frames
+    gains = np.concatenate([[0.0], np.cumsum(curve[low:high] - threshold)])
+    # The best row ends where the running sum is highest above its lowest value before.
+    lowest = np.minimum.accumulate(gains[:-1])
+    stop = int(np.argmax(gains[1:] - lowest)) + 1
+    start = int(np.argmin(gains[:stop]))
+    score = float(curve[low + start : low + stop].mean())
+    return Moment(float(pts_s[low + start]), float(ends_s[low + stop - 1]), score)

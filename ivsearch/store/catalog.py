@@ -328,7 +328,9 @@ class Catalog:
         """Of the whole Library; frames and Clips are those of one Space."""
         media, encoding, key = tables.media.c, tables.encoding.c, space.key if space else ""
         with self._reader.begin() as connection:
-            kinds: dict[str, int] = dict(connection.execute(sa.select(media.kind, sa.func.count()).group_by(media.kind)).all())
+            kinds: dict[str, int] = dict(
+                connection.execute(sa.select(media.kind, sa.func.count()).group_by(media.kind)).all()
+            )
             duration_s, size_bytes = connection.execute(
                 sa.select(sa.func.sum(media.duration_s), sa.func.sum(media.size_bytes))
             ).one()

@@ -51,9 +51,7 @@ def labels(text: str) -> set[int]:
 
 
 @pytest.mark.parametrize(("question", "word"), CAT.values(), ids=CAT)
-def test_finds_the_cat_and_says_so_in_the_questions_language(
-    sample_library: Library, question: str, word: str
-) -> None:
+def test_finds_the_cat_and_says_so_in_the_questions_language(sample_library: Library, question: str, word: str) -> None:
     answer = ask(sample_library, question)
     assert answer.cited[0].path.name in ("pet.jpg", "compilation.mp4")
     # The quoted question does not count.

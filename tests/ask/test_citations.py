@@ -129,7 +129,7 @@ def test_a_good_reply_comes_before_the_composed_answer(sample_library: Library) 
     composed = answer_question(ASKED, sample_library.searcher(), chat=None, filters=Filters(paths=("pet.jpg",)))
     assert answer.text == f"The picture shows a cat [1]. {composed.text}"
     assert (answer.composed, answer.chat, answer.grounded) == (False, "says", True)
-    (turns, evidence), = chat.heard
+    ((turns, evidence),) = chat.heard
     assert turns[-1] == Turn(ASKED, "")
     assert [each.label for each in evidence] == [1]
 

@@ -109,9 +109,7 @@ def test_hdr_white_and_middle_grey(tmp_path: Path) -> None:
 def test_hdr_table_follows_the_formula(tmp_path: Path) -> None:
     """The colour cube interpolates; coloured patches in between its points must agree with the exact curve."""
     for yuv in ((500, 480, 560), (300, 600, 450), (620, 512, 540)):
-        path = paint(
-            tmp_path / "a.mkv", yuv, pix_fmt="yuv420p10le", matrix=9, full=False, transfer=16, primaries=9
-        )
+        path = paint(tmp_path / "a.mkv", yuv, pix_fmt="yuv420p10le", matrix=9, full=False, transfer=16, primaries=9)
         exact = 255 * tone_map(by_the_book(yuv, 9, False, 10)[None] / 255, pq=True)[0].clip(0, 1)
         assert np.abs(rgb_of(path) - exact).max() <= 4
 

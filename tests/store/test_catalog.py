@@ -128,7 +128,7 @@ def test_what_is_not_a_database_is_reported(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "catalog.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(LibraryDamaged, match="schema 9999, which this ivsearch does not know.*Upgrade ivsearch"):
+    with pytest.raises(LibraryDamaged, match=r"schema 9999, which this ivsearch does not know.*Upgrade ivsearch"):
         Catalog(tmp_path / "catalog.db")
 
 

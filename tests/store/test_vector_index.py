@@ -57,7 +57,7 @@ def test_an_empty_index_finds_nothing() -> None:
 
 
 def test_another_width_is_refused() -> None:
-    with pytest.raises(SpaceMismatch, match="vectors of 8 dimensions do not belong in the space test-.* of 16"):
+    with pytest.raises(SpaceMismatch, match=r"vectors of 8 dimensions do not belong in the space test-.* of 16"):
         VectorIndex(SPACE).search(np.ones(8, np.float32), 1)
 
 

@@ -1,0 +1,42 @@
+# `make demo`  sets up, indexes real sample media, searches, asks.   `make test`   sets up, runs the whole test suite.
+# `make check` lints, types, import directions.                     `make bench`  measures.   `make clean`  starts over.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export HF_HUB_OFFLINE := 1
+
+DEMO_MEDIA := demo-media
+DEMO_LIBRARY := indexes/demo
+SHARED ?= ../shared
+
+.PHONY: demo test check bench clean
+
+# torch first and exactly: an open range can pull in gigabytes of another build.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "ivsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV) || { echo "no venv module: on Debian, apt install python3-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,demo]'
+	@touch $@
+
+demo: $(READY)
+	@BIN=$(BIN) MEDIA=$(DEMO_MEDIA) LIBRARY=$(DEMO_LIBRARY) bash demo/run.sh
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python benchmarks/index_speed.py --json benchmarks/index_speed.json
+	$(BIN)/python benchmarks/search_quality.py --media $(SHARED)/media --json benchmarks/search_quality.json
+	IVSEARCH_TEST_KILLS=200 $(BIN)/python -m pytest -s tests/test_kill.py
+
+clean:
+	rm -rf $(VENV) $(DEMO_MEDIA) $(DEMO_LIBRARY)

@@ -1,0 +1,68 @@
+"""Search over a real library against a slow loop that looks at every Clip."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ivsearch.domain import Filters, MediaKind, Moment
+from ivsearch.library import Library
+from ivsearch.search.collapse import collapse
+from ivsearch.search.refine import FoundSpan
+from ivsearch.store.vector_store import VectorStore
+
+QUERIES = ["a cat", "ein Motorrad", "звёздное небо", "一杯咖啡", "people on the street", "رائد فضاء"]
+
+
+def brute_force(library: Library, text: str, allowed: set[str] | None = None) -> list[tuple[str, float]]:
+    """Every Media by its best Clip: the Clip's cosine and its best frame's, half each; numpy, float64."""
+    query = library.encoder.encode_texts([text]).vectors[0].astype(np.float64)
+    space, catalog = library.encoder.space, library.catalog
+    store = VectorStore(library.folder / "vectors", space)
+    best: dict[str, float] = {}
+    for media_id, encoding in catalog.encodings(space).items():
+        name = catalog.media_paths([media_id])[media_id][0].name
+        if allowed is not None and name not in allowed:
+            continue
+        rows = store.read(encoding.record).vectors.astype(np.float64)
+        for clip in catalog.clips_of(space, [media_id]):
+            part = rows[clip.first_frame : clip.first_frame + clip.n_frames]
+            mean = part.mean(0)
+            score = 0.5 * float(mean @ query) / np.linalg.norm(mean) + 0.5 * float((part @ query).max())
+            best[name] = max(best.get(name, -1.0), score)
+    return sorted(best.items(), key=lambda each: -each[1])
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_hits_equal_brute_force(sample_library: Library, text: str) -> None:
+    hits = sample_library.search(text, k=20, per_media=1)
+    expected = brute_force(sample_library, text)
+    assert [hit.path.name for hit in hits] == [name for name, _ in expected]
+    np.testing.assert_allclose([hit.score for hit in hits], [score for _, score in expected], atol=1e-4)
+    assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+
+
+def test_filtered_hits_equal_brute_force_among_what_passes(sample_library: Library) -> None:
+    hits = sample_library.search("a cat", k=20, per_media=1, filters=Filters(kind=MediaKind.VIDEO))
+    videos = {hit.path.name for hit in hits}
+    assert videos == {"street.mp4", "cartoon.mp4", "call.mp4", "compilation.mp4"}
+    assert [hit.path.name for hit in hits] == [name for name, _ in brute_force(sample_library, "a cat", videos)]
+
+
+def spans(*scores: float) -> list[FoundSpan]:
+    moment = Moment(0, 1, 0)
+    return [FoundSpan(None, i, i + 1, score, moment) for i, score in enumerate(scores)]  # type: ignore[arg-type]
+
+
+def test_collapse_shows_each_media_once_while_there_are_enough() -> None:
+    found = {"a": spans(0.9, 0.8, 0.7), "b": spans(0.6), "c": spans(0.5, 0.4)}
+    shown = [(media_id, span.score) for media_id, span in collapse(found, 3, None)]
+    assert shown == [("a", 0.9), ("b", 0.6), ("c", 0.5)]
+
+
+def test_collapse_shows_more_of_each_when_there_are_few() -> None:
+    found = {"a": spans(0.9, 0.8, 0.7), "b": spans(0.6)}
+    assert [span.score for _, span in collapse(found, 4, None)] == [0.9, 0.8, 0.7, 0.6]
+    assert [span.score for _, span in collapse(found, 9, None)] == [0.9, 0.8, 0.7, 0.6]
+    assert [span.score for _, span in collapse(found, 9, 1)] == [0.9, 0.6]
+    assert collapse({}, 5, None) == []
