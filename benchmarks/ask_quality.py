@@ -7,8 +7,8 @@ languages, put to a library of them; composed answers against those of the small
 Settings: ``bare`` the question as it is, over the whole library · ``described`` after a description of the file ·
 ``file`` in the right file only · ``where`` "where can I see …?" over the whole library, in eight languages.
 Figures: ``first`` the right file is cited first · ``proof`` a citation lies in the right file and overlaps the moment
-that proves the answer · ``says`` the text holds an accepted answer · ``right`` of the matches called the best, those
-that are · ``wrong`` the text of a chat model names something else of the accepted answer's kind (by hand; not here).
+that proves the answer · ``says`` the text holds an accepted answer · ``clear`` called the best match · ``right`` of
+those, the right file · ``nothing`` nothing found · ``own words`` with a sentence of the chat model.
 Every second file is ``odd``: what was chosen was chosen on ``even``.
 """
 
@@ -166,7 +166,8 @@ def score(case: Case, ask: Callable[[Case], Answer]) -> Scored:
     right = [each for each in answer.cited if each.path.name == case.file]
     proof = any(overlaps(each.start_s, each.end_s, case.moment) for each in right)
     # The question is quoted in the answer, and must not count as an answer.
-    text = answer.text.lower().replace(case.question.lower(), "")
+    text = answer.text.lower().replace(f"{case.description}: {case.question}".lower(), "")
+    text = text.replace(case.question.lower(), "")
     says = any(re.search(rf"\b{re.escape(accepted.lower())}\b", text) for accepted in case.accept)
     return Scored(case, answer, cpu_s, first, proof, says)
 

@@ -9,7 +9,8 @@ from ivsearch.ask.citations import check_reply
 from ivsearch.ask.compose import compose
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.finding import Finding, look
-from ivsearch.ask.question import Question, read_question
+from ivsearch.ask.question import ANSWERABLE, Question, read_question
+from ivsearch.ask.support import CLEAR
 from ivsearch.domain import Answer, Filters, Turn
 from ivsearch.errors import UsageError
 
@@ -36,13 +37,16 @@ def answer_question(
     asked = read_question(text)
     finding = look(asked, finder, k, filters or Filters(), history)
     composed = compose(asked, finding)
-    if chat is None or finding.gap is not None or not _speaks(chat, asked.language):
+    if chat is None or finding.gap is not None or not _may_speak(chat, asked, finding):
         return composed
     return _worded(asked, finding, composed, chat, finder, history) or composed
 
 
-def _speaks(chat: ChatModel, language: str) -> bool:
-    return chat.languages is None or language in chat.languages
+def _may_speak(chat: ChatModel, asked: Question, finding: Finding) -> bool:
+    """Whether there is anything it could say and be right. One that has not looked knows words for what is seen."""
+    if chat.languages is not None and asked.language not in chat.languages:
+        return False
+    return chat.watches or (asked.sort in ANSWERABLE and finding.step is None and finding.support[0] >= CLEAR)
 
 
 def _worded(

@@ -15,8 +15,8 @@ from ivsearch.ask.evidence import Shown
 from ivsearch.ask.finding import Finding
 from ivsearch.ask.language import WORDS, language_of
 from ivsearch.ask.question import Question
-from ivsearch.ask.support import VERIFIED, agreement
-from ivsearch.domain import Citation
+from ivsearch.ask.support import SEEN, VERIFIED, agreement
+from ivsearch.domain import Citation, Concept
 from ivsearch.encode.encoder import Encoder
 
 # Containers round their durations; a moment may end a hair later. Seconds.
@@ -143,14 +143,15 @@ def _wrong_time(sentence: str, cited: Sequence[Shown]) -> str:
 
 
 def _invention(plain: str, question: Question, cited: Sequence[Shown]) -> str:
-    """What a model that has not looked cannot know: any word for the footage but those it was given."""
+    """What a model that has not looked cannot know: any word for the footage but the likeliest it was given."""
     language = question.language
     if language not in SAYING:
         return f"what it says in {language!r} cannot be checked word by word"
     lowered = plain.lower().replace("’", "'")
     if denial := re.search(DENIALS[language], lowered):
         return f"{denial.group()!r} cannot be known from what is seen"
-    seen = {word for each in cited for concept in each.evidence.sees for word in _words(concept.name)}
+    likeliest = [concept for each in cited for concept in (*each.evidence.sees[:1], *_of_kind(each, question))]
+    seen = {word for concept in likeliest for word in _words(concept.name)}
     asked = set(_words(question.text))
     free = WORDS[language] | frozenset(SAYING[language].split())
     claimed = [word for word in _words(lowered) if word not in free]
@@ -160,6 +161,12 @@ def _invention(plain: str, question: Question, cited: Sequence[Shown]) -> str:
     if not any(_given(word, seen) for word in claimed):
         return "it says nothing that the evidence says"
     return ""
+
+
+def _of_kind(shown: Shown, question: Question) -> tuple[Concept, ...]:
+    """The likeliest animal when an animal is asked for, and so on."""
+    concept = shown.kinds.get(question.kind) if question.kind else None
+    return (concept,) if concept is not None and concept.weight >= SEEN else ()
 
 
 def _words(text: str) -> list[str]:

@@ -66,11 +66,13 @@ def look(question: Question, finder: Finder, k: int, filters: Filters, history: 
     vector = finder.encoder.encode_texts([query]).vectors[0]
     shown = gather(hits, finder, gallery)
     support = [_support(question, each, vector, gallery) for each in shown]
-    if max(support, default=0.0) < VERIFIED:
+    # Asked of one file by name, the nearest moment in it is an answer, if a poor one; its citation stays unverified.
+    one_file = bool(filters.paths) and len({hit.media_id for hit in hits}) == 1
+    if not shown or (max(support) < VERIFIED and not one_file):
         return Finding(query, Gap.NOTHING)
     if question.step and shown[0].evidence.hit.kind is MediaKind.VIDEO:
         return _step(question, earlier, query, vector, shown[0].evidence.hit, finder, gallery)
-    kept = [i for i, each in enumerate(support) if each >= VERIFIED]
+    kept = [i for i, each in enumerate(support) if each >= VERIFIED] or [0]
     labelled = tuple(_labelled(shown[i], label) for label, i in enumerate(kept, 1))
     return Finding(query, shown=labelled, support=tuple(support[i] for i in kept), gallery=gallery)
 

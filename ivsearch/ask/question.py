@@ -33,6 +33,10 @@ class Sort(StrEnum):
     OPEN = "open"
 
 
+# What names, times and a few words for what is seen can answer.
+ANSWERABLE = frozenset({Sort.PLACE, Sort.OPEN})
+
+
 class Step(StrEnum):
     AFTER = "after"
     BEFORE = "before"

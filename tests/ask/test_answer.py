@@ -122,9 +122,16 @@ def test_filters_that_let_nothing_pass_say_so(sample_library: Library) -> None:
 
 
 def test_what_is_not_there_is_not_found(sample_library: Library) -> None:
-    answer = ask(sample_library, "a certificate of vaccination", filters=Filters(paths=("pet.jpg",)))
+    answer = ask(sample_library, "a certificate of vaccination")
     assert answer.text == "Nothing found for “a certificate of vaccination”."
     assert (answer.cited, answer.grounded) == ((), False)
+
+
+def test_asked_of_one_file_the_nearest_is_shown_and_flagged(sample_library: Library) -> None:
+    answer = ask(sample_library, "a certificate of vaccination", filters=Filters(paths=("pet.jpg",)))
+    assert answer.text.startswith("Nothing matches “a certificate of vaccination” clearly; the nearest is pet.jpg [1].")
+    assert not answer.grounded
+    assert [each.verified for each in answer.cited] == [False]
 
 
 def test_filters_are_kept(sample_library: Library) -> None:

@@ -147,6 +147,13 @@ def test_a_bad_reply_leaves_the_composed_answer(sample_library: Library, reply: 
     assert answer_question(ASKED, searcher, chat=Says(reply)) == answer_question(ASKED, searcher, chat=None)
 
 
+@pytest.mark.parametrize("question", ["What colour is the cat?", "How many cats?", "What comes after the cat?"])
+def test_a_model_that_has_not_looked_is_not_asked_what_takes_looking(sample_library: Library, question: str) -> None:
+    chat = Says("The cat is brown [1].")
+    assert answer_question(question, sample_library.searcher(), chat=chat).composed
+    assert chat.heard == []
+
+
 def test_a_model_is_not_asked_what_it_cannot_say(sample_library: Library) -> None:
     english = Says("A cat [1].", languages=frozenset({"en"}))
     assert answer_question("Wo ist die Katze?", sample_library.searcher(), chat=english).composed
