@@ -7,7 +7,9 @@ export IVSEARCH_LIBRARY=$LIBRARY
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() {
   printf '\n$ ivsearch'
-  printf ' %q' "$@" | sed "s/\\\\//g"
+  for word in "$@"; do
+    case $word in *[!-A-Za-z0-9_./]*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac
+  done
   printf '\n'
   "$BIN/ivsearch" "$@"
 }
@@ -20,11 +22,11 @@ run index "$MEDIA"
 
 say "Search in any language; the times are moments inside the videos"
 run search "a cat" -k 3
-run search "骑自行车的人" -k 3
+run search "一杯咖啡" -k 3
 run search "صاروخ في الليل" -k 3
 
 say "Ask; the answer cites the moments that prove it"
-run ask "Where is a cup of coffee to be seen?"
+run ask "Where is the cat?"
 
 say "Now your own"
 cat <<TXT

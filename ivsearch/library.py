@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ivsearch.search.search import Search
 
 DEFAULT_ENCODER = "mini"
-DEFAULT_FPS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ class Library:
             roots = [Path(os.path.abspath(path)) for path in paths] or [Path(root) for root in manifest.roots]
             if not roots:
                 raise UsageError("nothing to index yet: name a file or folder, such as `ivsearch index ./videos`")
-            options = self._ingest_options(fps or manifest.fps or DEFAULT_FPS)
+            options = self._ingest_options(manifest.fps or self.settings.fps if fps is None else fps)
             space = self.encoder.space
             self.catalog.add_space(space)
             manifest = dataclasses.replace(

@@ -1,0 +1,205 @@
+"""The verbs over one library of real media."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ivsearch.library import Library
+
+from .conftest import Run
+
+
+@pytest.fixture
+def folder(sample_library: Library) -> Path:
+    return sample_library.folder
+
+
+def test_index_tells_what_it_did(run: Run, sample_media: Path, tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    shutil.copy(sample_media / "pet.jpg", media)
+    shutil.copy(sample_media / "call.mp4", media)
+    (media / "broken\nname.mp4").write_text("no video " * 100)
+    done = run("index", media, "--library", tmp_path / "library", "--json")
+    assert done.code == 3
+    document = json.loads(done.out)
+    assert document["indexed"] == 2 and document["space"]["encoder"] == "mini"
+    assert [file["status"] for file in document["files"]] == ["indexed", "indexed"]
+    assert [Path(file["path"]).name for file in document["skipped"]] == ["broken\nname.mp4"]
+    done = run("index", media, "--library", tmp_path / "library")
+    assert done.code == 3
+    assert "0 indexed, 2 unchanged, 0 linked, 0 removed, 1 skipped" in done.out
+    assert "skipped: " in done.out and "broken\\nname.mp4: is not a video or image" in done.out
+    quiet = run("index", media, "--library", tmp_path / "library", "-q")
+    assert quiet.out.startswith("skipped: ") and quiet.out.count("\n") == 1
+    lines = run("index", media, "--library", tmp_path / "library", "--jsonl").out.splitlines()
+    assert sorted(json.loads(line)["status"] for line in lines) == ["skipped", "unchanged", "unchanged"]
+
+
+def test_search_prints_hits_and_json_of_the_agreed_shape(run: Run, folder: Path) -> None:
+    done = run("search", "a", "cat", "--library", folder, "-k", "3")
+    assert done.code == 0 and "compilation.mp4" in done.out and "pet.jpg" in done.out
+    assert "0:17–0:24" in done.out
+    document = json.loads(run("search", "一只猫", "--library", folder, "--json").out)
+    assert document["query"] == "一只猫" and document["matched"] is True
+    assert set(document["space"]) == {"encoder", "revision", "dim"}
+    for rank, hit in enumerate(document["hits"], 1):
+        assert hit["rank"] == rank
+        assert {"score", "path", "media_id", "kind", "clip_id", "start_s", "end_s", "moment"} <= set(hit)
+        assert hit["start_s"] <= hit["moment"]["start_s"] <= hit["moment"]["end_s"] <= hit["end_s"]
+    lines = run("search", "a cat", "--library", folder, "--jsonl", "-k", "2").out.splitlines()
+    assert [json.loads(line)["rank"] for line in lines] == [1, 2]
+
+
+def test_search_with_nothing_to_find_ends_with_1(run: Run, folder: Path) -> None:
+    done = run("search", "a cat", "--library", folder, "--path", "none*")
+    assert (done.code, done.out) == (1, "nothing found\n")
+    document = json.loads(run("search", "a cat", "--library", folder, "--path", "none*", "--json").out)
+    assert document["matched"] is False and document["filters"] == {"path": ["none*"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kinds"),
+    [
+        (["--kind", "image"], {"image"}),
+        (["--min-duration", "1s"], {"video"}),
+        (["--max-duration", "0:00"], {"image"}),
+        (["--after", "2000-01-01"], {"image", "video"}),
+        (["--before", "2000-01-01"], set()),
+        (["--path", "*/street.mp4"], {"video"}),
+    ],
+)
+def test_filters(run: Run, folder: Path, arguments: list[str], kinds: set[str]) -> None:
+    done = run("search", "a thing", "--library", folder, "--json", "-k", "50", *arguments)
+    assert {hit["kind"] for hit in json.loads(done.out)["hits"]} == kinds
+
+
+def test_search_by_image_and_by_clip(run: Run, folder: Path, sample_media: Path) -> None:
+    done = run("search", "--image", sample_media / "pet.jpg", "--library", folder, "--json")
+    document = json.loads(done.out)
+    assert document["query"] == {"image": str(sample_media / "pet.jpg")}
+    assert Path(document["hits"][0]["path"]).name == "pet.jpg"
+    clip_id = document["hits"][0]["clip_id"]
+    done = run("search", "--clip", clip_id, "--library", folder, "-k", "1")
+    assert "compilation.mp4" in done.out
+    done = run("search", "--clip", "999999", "--library", folder)
+    assert done.code == 2 and "there is no clip 999999" in done.err
+
+
+def test_ask_answers_with_citations(run: Run, folder: Path) -> None:
+    done = run("ask", "Where is the cat?", "--library", folder, "--json")
+    assert done.code == 0
+    document = json.loads(done.out)
+    assert {"question", "answer", "citations", "grounded", "chat"} <= set(document)
+    assert document["composed"] is True and document["grounded"] is True
+    assert Path(document["citations"][0]["path"]).name in ("pet.jpg", "compilation.mp4")
+    for citation in document["citations"]:
+        assert {"label", "path", "start_s", "end_s", "verified", "support"} <= set(citation)
+        assert f"[{citation['label']}]" in document["answer"]
+    done = run("ask", "Where is the cat?", "--library", folder)
+    assert done.code == 0 and "[1] " in done.out
+
+
+def test_ask_says_when_there_is_nothing(run: Run, folder: Path) -> None:
+    done = run("ask", "Where is the cat?", "--library", folder, "--path", "none*", "--json")
+    assert done.code == 1
+    document = json.loads(done.out)
+    assert document["citations"] == [] and document["grounded"] is False and document["answer"]
+
+
+def test_chat_goes_on(run: Run, folder: Path) -> None:
+    done = run("chat", "-q", "Is there a cat?", "-q", "Where is it?", "--library", folder, "--json")
+    answers = [json.loads(line) for line in done.out.splitlines()]
+    assert [answer["question"] for answer in answers] == ["Is there a cat?", "Where is it?"]
+    assert Path(answers[1]["citations"][0]["path"]).name in ("pet.jpg", "compilation.mp4")
+
+
+def test_stats_verify_doctor(run: Run, folder: Path) -> None:
+    stats = json.loads(run("stats", "--library", folder, "--json").out)
+    assert (stats["videos"], stats["images"], stats["skipped"]) == (4, 7, [])
+    assert "4 videos" in run("stats", "--library", folder).out
+    assert run("verify", "--library", folder).out == "sound\n"
+    assert json.loads(run("verify", "--library", folder, "--json").out) == {"sound": True, "problems": []}
+    done = run("doctor", "--library", folder)
+    assert done.code == 0 and "h264" in done.out and "sound" in done.out
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--library", folder, "--json").out)["checks"]}
+    assert checks["library"]["state"] == "ok"
+
+
+def test_rm_verify_and_repair(run: Run, folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    listed = json.loads(run("search", "a cat", "--library", copy, "--json").out)["hits"]
+    pet = next(hit["path"] for hit in listed if hit["path"].endswith("pet.jpg"))
+    done = run("rm", pet, "--library", copy)
+    assert done.code == 0 and "forgot" in done.out
+    assert "pet.jpg" not in run("search", "a cat", "--library", copy).out
+    done = run("rm", pet, "--library", copy)
+    assert done.code == 1 and "nothing of that is in the library" in done.err
+    index = next((copy / "index").rglob("*.faiss"))
+    index.write_bytes(index.read_bytes()[:-5])
+    done = run("verify", "--library", copy)
+    assert done.code == 1 and "does not fit its checksum" in done.out
+    assert "anew" in run("repair", "--library", copy).out
+    assert run("verify", "--library", copy).code == 0
+    assert run("repair", "--library", copy).out == "nothing to mend\n"
+
+
+def test_the_library_is_found_where_the_help_says(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    assert f"there is no library at {tmp_path / 'data' / 'default'}" in run("stats").err
+    (here / "indexes").mkdir()
+    assert "there is no library at indexes/default" in run("stats").err
+    monkeypatch.setenv("IVSEARCH_LIBRARY", str(folder))
+    assert run("stats").code == 0
+    assert "there is no library at other" in run("stats", "--library", "other").err
+
+
+def test_nothing_touches_the_network(
+    run: Run, folder: Path, sample_media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX:
+            raise AssertionError(f"connects to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: pytest.fail("looks up a host"))
+    assert run("index", sample_media / "pet.jpg", "--library", tmp_path / "library").code == 0
+    assert run("search", "a cat", "--library", folder).code == 0
+    assert run("ask", "Where is the cat?", "--library", folder).code == 0
+    assert run("doctor", "--library", folder).code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter on Windows")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_runs_keep_what_is_done(run: Run, sample_media: Path, tmp_path: Path, number: int) -> None:
+    library = tmp_path / "library"
+    with subprocess.Popen(
+        [sys.executable, "-m", "ivsearch", "index", sample_media, "--library", library, "--jsonl", "--fps", "10"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "IVSEARCH_BATCH": "1"},
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        first = json.loads(process.stdout.readline())
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip() == "ivsearch: interrupted; what was done so far is kept"
+    assert first["status"] == "indexed"
+    assert run("verify", "--library", library).code == 0
+    assert run("search", "a thing", "--library", library).code == 0
+    assert run("index", "--library", library).code == 0

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ivsearch.commands.main import VERBS
+
+from .conftest import Run
+
+HEAVY = ("torch", "transformers", "faiss", "av", "sqlalchemy", "alembic", "numpy", "PIL", "rich")
+
+
+def test_help_is_instant_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nsys.argv = ['ivsearch', '--help']\n"
+        "from ivsearch.commands.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    times_s = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        times_s.append(time.perf_counter() - started)
+    assert done.stdout.endswith("[]\n")
+    # The best of five: other work on the machine must not decide. An interpreter alone takes a good part of it.
+    assert min(times_s) < 0.25
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_examples(run: Run, verb: str) -> None:
+    done = run(verb, "--help")
+    assert done.code == 0
+    assert "Example" in done.out and f"ivsearch {verb}" in done.out
+
+
+def test_the_list_of_verbs_is_complete(run: Run) -> None:
+    done = run("--help")
+    assert done.code == 0
+    for verb, summary in VERBS.items():
+        assert verb in done.out and summary.split(".")[0] in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["search"], 2, "say what to look for: a text, or --image FILE, or --clip ID"),
+        (["search", "a", "--image", "b"], 2, "one of them"),
+        (["search", "--image", "none.jpg"], 2, "none.jpg: no such file"),
+        (["search", "a", "--min-duration", "soon"], 2, "'soon' is not a length of time; write 90, 1:30, 2m or 1h30m"),
+        (["search", "a cat"], 2, "there is no library at"),
+        (["ask", " "], 2, "the question is empty"),
+        (["index"], 2, "nothing to index yet"),
+        (["index", ".", "--encoder", "nonsense"], 2, "unknown encoder 'nonsense'"),
+        (["index", ".", "--fps", "0"], 2, "--fps must be above 0"),
+        (["index", ".", "--encoder", "mini", "--weights", "x"], 2, "brings its own weights"),
+        (["rm", "x", "--library", "nowhere"], 2, "there is no library at nowhere"),
+    ],
+)
+def test_mistakes_end_with_a_message_and_a_code(run: Run, arguments: list[str], code: int, message: str) -> None:
+    done = run(*arguments)
+    assert done.code == code
+    assert message in " ".join(done.err.split())
+    assert "Traceback" not in done.err and done.out == ""
+
+
+def test_completion_for_each_shell(run: Run) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        done = run("completion", shell)
+        assert done.code == 0 and "_IVSEARCH_COMPLETE" in done.out
+
+
+def test_models_lists_encoders_and_chats(run: Run) -> None:
+    done = run("models")
+    assert done.code == 0 and "mini" in done.out and "Apache-2.0" in done.out and "smollm2" in done.out
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m ivsearch models --json | head -1; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0" and done.stderr == ""

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ivsearch.errors import UsageError
+from ivsearch.settings import Settings, library_folder, load_settings
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    user, project = tmp_path / "user", tmp_path / "project"
+    for folder, text in ((user, "fps = 2\nworkers = 3\nbatch = 4\n"), (project, "workers = 5\nbatch = 6\n")):
+        folder.mkdir()
+        (folder / "ivsearch.toml").write_text(text)
+    settings = load_settings(
+        {"library": "flag", "encoder": None}, environ={"IVSEARCH_BATCH": "7"}, folders=[user, project]
+    )
+    assert (settings.fps, settings.workers, settings.batch, settings.library) == (2.0, 5, 7, "flag")
+    assert settings.encoder == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fpz = 2", r"ivsearch\.toml: unknown setting 'fpz'; known are: library, "),
+        ("fps = 'many'", r"ivsearch\.toml: setting 'fps' must be a float, not 'many'"),
+        ("fps = [1]", "setting 'fps' must be a float"),
+        ("workers = true", "setting 'workers' must be a int, not True"),
+        ("offline = 'maybe'", "setting 'offline' must be a bool, not 'maybe'"),
+        ("fps = ", r"cannot read .*ivsearch\.toml: "),
+    ],
+)
+def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "ivsearch.toml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_settings(environ={}, folders=[tmp_path])
+
+
+def test_mistakes_in_variables_are_named() -> None:
+    with pytest.raises(UsageError, match="environment variable IVSEARCH_FPZ: unknown setting 'fpz'"):
+        load_settings(environ={"IVSEARCH_FPZ": "1"}, folders=[])
+    with pytest.raises(UsageError, match="environment variable IVSEARCH_FPS: setting 'fps' must be a float"):
+        load_settings(environ={"IVSEARCH_FPS": "x"}, folders=[])
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("yes", True), ("off", False), ("", False)])
+def test_booleans_of_variables(text: str, value: bool) -> None:
+    assert load_settings(environ={"IVSEARCH_OFFLINE": text}, folders=[]).offline is value
+
+
+def test_every_setting_has_a_help_line() -> None:
+    assert all(field.metadata["help"] for field in dataclasses.fields(Settings))
+
+
+def test_home_is_understood() -> None:
+    assert library_folder(Settings(library="~/films")) == Path.home() / "films"
