@@ -14,7 +14,7 @@ import pytest
 
 from ivsearch.domain import Filters, Ingested, MediaKind, Outcome, Query, Removed, Skipped, Space
 from ivsearch.encode.encoder import Encoder
-from ivsearch.errors import LibraryBusy, LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError
+from ivsearch.errors import LibraryBusy, LibraryDamaged, LibraryMissing, MediaError, SpaceMismatch, UsageError
 from ivsearch.library import Library, open_library
 from ivsearch.store.vector_store import VectorStore
 
@@ -364,3 +364,9 @@ def test_events_say_what_was_done(mini: Encoder, media: Path, tmp_path: Path) ->
     assert (call.media.width, call.media.height) == (176, 144) or call.media.width > 176
     assert 1 <= call.n_frames <= call.n_samples and call.n_clips >= 1
     assert not any(isinstance(event, Skipped) for event in events.values())
+
+
+def test_a_query_image_that_is_none(sample_library: Library, tmp_path: Path) -> None:
+    (tmp_path / "note.jpg").write_text("not a picture")
+    with pytest.raises(MediaError, match=r"note\.jpg: picture is damaged"):
+        sample_library.search(image=tmp_path / "note.jpg")

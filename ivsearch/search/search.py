@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.domain import Clip, Hit, Hits, Media, MediaId, Query
-from ivsearch.encode import embed_images
 from ivsearch.encode.encoder import Encoder
-from ivsearch.errors import LibraryDamaged, UsageError
+from ivsearch.errors import LibraryDamaged, MediaError, UsageError
+from ivsearch.media.still import Still
 from ivsearch.search.collapse import collapse
 from ivsearch.search.refine import FoundSpan, Refinement, refine
 from ivsearch.store.catalog import Catalog
@@ -57,7 +57,13 @@ class Search:
         if query.text is not None:
             return self.encoder.encode_texts([query.text]).vectors[0]
         if query.image is not None:
-            return embed_images(self.encoder, [query.image]).vectors[0]
+            # Read as indexing reads it, so that a picture of the library finds itself.
+            try:
+                with Still(query.image) as still:
+                    pixels = still.pixels()
+            except MediaError as error:
+                raise MediaError(f"{query.image}: {error}") from error
+            return self.encoder.encode_images(self.encoder.preprocess([pixels])).vectors[0]
         return self._clip_vector(query.clip_id or 0)
 
     def _clip_vector(self, clip_id: int) -> NDArray[np.float32]:
