@@ -22,6 +22,9 @@ from ivsearch.store.vector_store import VectorStore
 # of one Media to collapse into one hit.
 CLIPS_PER_HIT = 20
 MIN_CLIPS = 400
+# Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
+MEDIA_PER_HIT = 10
+MIN_MEDIA = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,8 @@ class Search:
         clip_ids = self._retrieve(vector, query, k)
         clips = self.catalog.clips(clip_ids)
         media_ids = list(dict.fromkeys(clips[clip_id].media_id for clip_id in clip_ids if clip_id in clips))
-        if query.clip_id is not None:
-            # The clip itself is the best answer to its own query, and the one nobody asked for.
-            clips.pop(query.clip_id, None)
-        spans = self._refine(vector, media_ids, exclude=query.clip_id)
+        # A Clip is the best answer to its own query, and the one nobody asked for.
+        spans = self._refine(vector, media_ids[: max(MIN_MEDIA, k * MEDIA_PER_HIT)], exclude=query.clip_id)
         shown = collapse(spans, k, per_media)
         return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
 
