@@ -9,6 +9,7 @@
     └── LibraryError              exit 1  the library on disk
         ├── LibraryMissing        exit 2  there is none at that path
         ├── LibraryBusy           exit 1  another process is writing to it
+        ├── LibraryTooNew         exit 1  it was written by a newer ivsearch; nothing is wrong with it
         ├── LibraryDamaged        exit 1  a checksum or a row does not fit; says what to run
         └── SpaceMismatch         exit 2  vectors of two encoders were about to meet
 """
@@ -43,6 +44,10 @@ class LibraryMissing(LibraryError):
 
 
 class LibraryBusy(LibraryError):
+    pass
+
+
+class LibraryTooNew(LibraryError):
     pass
 
 

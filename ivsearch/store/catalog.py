@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ivsearch.clips import Span
 from ivsearch.domain import Clip, Filters, Media, MediaId, MediaKind, Skipped, Space
-from ivsearch.errors import LibraryDamaged, UsageError
+from ivsearch.errors import LibraryDamaged, LibraryError, UsageError
 from ivsearch.store import schema, tables
 
 # Databases limit the number of parameters of a statement; SQLite's own limit was 999 for long.
@@ -69,8 +69,9 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class ClipStamp:
-    """Changes whenever the set of Clips of a Space does."""
+    """Changes whenever the set of Clips of a Space does. Ids of two catalogs (``catalog_id``) mean nothing together."""
 
+    catalog_id: str
     count: int
     last_id: int
     id_sum: int
@@ -96,7 +97,8 @@ class Catalog:
     """Opened by path of an SQLite file or by SQLAlchemy URL. Use ``close()`` when done."""
 
     def __init__(self, url: str | Path) -> None:
-        """Creates the tables or migrates them. Raises LibraryDamaged if that cannot be done."""
+        """Creates the tables or migrates them. Raises LibraryError if that cannot be done, LibraryDamaged if what is
+        there is no sound database, LibraryTooNew if a newer ivsearch made it."""
         self.url = sa.make_url(f"sqlite:///{url}" if isinstance(url, Path) else url)
         if self.url.get_backend_name() not in BACKENDS:
             raise UsageError(
@@ -112,11 +114,17 @@ class Catalog:
             raise UsageError(f"the catalog {self.url.render_as_string()} needs a driver: {error}") from error
         try:
             schema.upgrade(self._writer)
+        except sa.exc.OperationalError as error:
+            self.close()
+            raise LibraryError(
+                f"the catalog {self.url.render_as_string()} cannot be opened now: {error.orig}. Check that its folder "
+                "can be written to, that the disk is well, and that nothing else holds it"
+            ) from error
         except sa.exc.DatabaseError as error:
             self.close()
             raise LibraryDamaged(
-                f"the catalog {self.url.render_as_string()} cannot be opened: {error.orig}. Run `ivsearch verify`; "
-                "if the file is beyond saving, move it away and index again"
+                f"the catalog {self.url.render_as_string()} cannot be opened: {error.orig}; "
+                "`ivsearch repair` sets it aside"
             ) from error
 
     def close(self) -> None:
@@ -191,11 +199,6 @@ class Catalog:
             for some in _parts([str(path) for path in paths]):
                 connection.execute(sa.delete(tables.path).where(tables.path.c.path.in_(some)))
                 connection.execute(sa.delete(tables.skipped).where(tables.skipped.c.path.in_(some)))
-            self._drop_orphans(connection)
-
-    def drop_orphans(self) -> None:
-        """Forgets the Media that no path holds."""
-        with self._writer.begin() as connection:
             self._drop_orphans(connection)
 
     def _drop_orphans(self, connection: sa.Connection) -> None:
@@ -275,7 +278,8 @@ class Catalog:
         )
         with self._reader.begin() as connection:
             count, last_id, id_sum = connection.execute(query).one()
-        return ClipStamp(int(count), int(last_id or 0), int(id_sum or 0))
+            catalog_id = connection.scalar(sa.select(tables.identity.c.catalog_id)) or ""
+        return ClipStamp(catalog_id, int(count), int(last_id or 0), int(id_sum or 0))
 
     def clip_ids(self, space: Space, media_ids: Iterable[MediaId] | None = None) -> list[int]:
         """Ids of the Clips of these Media, or of all, ascending."""

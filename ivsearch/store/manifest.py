@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ivsearch.domain import Space
-from ivsearch.errors import LibraryDamaged
+from ivsearch.errors import LibraryDamaged, LibraryTooNew
 from ivsearch.store.files import replace_file
 
 FORMAT = 1
@@ -26,7 +26,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """None when there is no library. Raises LibraryDamaged for an unreadable or a newer manifest."""
+    """None when there is no library. Raises LibraryDamaged for an unreadable manifest, LibraryTooNew for a newer one."""
     path = folder / NAME
     try:
         table = json.loads(path.read_bytes())
@@ -39,7 +39,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (ValueError, KeyError, TypeError) as error:
         raise LibraryDamaged(f"{path} is damaged ({error!r}); `ivsearch repair` writes it anew") from error
     if manifest.format > FORMAT:
-        raise LibraryDamaged(
+        raise LibraryTooNew(
             f"{path} has format {manifest.format}, this ivsearch knows up to {FORMAT}: upgrade ivsearch"
         )
     return manifest

@@ -26,6 +26,9 @@ def refresh(
     now = catalog.clip_stamp(space)
     if now == stamp:
         return now, []
+    if stamp is None or stamp.catalog_id != now.catalog_id:
+        # Its ids may be those of other Clips: of a catalog that was lost or exchanged.
+        index.clear()
     wanted = np.asarray(catalog.clip_ids(space), np.int64)
     index.remove(np.setdiff1d(index.clip_ids(), wanted))
     missing = set(np.setdiff1d(wanted, index.clip_ids()).tolist())
@@ -36,6 +39,8 @@ def refresh(
     encodings = catalog.encodings(space, sorted({clip.media_id for clip in clips}))
     for media_id, group in groupby(clips, key=lambda clip: clip.media_id):
         of_media = list(group)
+        if media_id not in encodings:
+            continue  # removed by a writer just now
         try:
             frames = vectors.read(encodings[media_id].record)
         except LibraryDamaged as error:

@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from ivsearch.errors import LibraryDamaged
+from ivsearch.errors import LibraryTooNew
 
 
 def migrations_folder() -> Path:
@@ -23,18 +23,21 @@ def migrations_folder() -> Path:
 def upgrade(engine: sa.Engine) -> None:
     """Creates the tables or migrates them to the newest schema, in one transaction.
 
-    Raises LibraryDamaged when the database was made by a newer ivsearch.
+    Raises LibraryTooNew when the database was made by a newer ivsearch.
     """
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
+    with engine.connect() as connection:
+        if current_revision(connection) == scripts.get_current_head():
+            return  # without waiting for a writer
     with engine.begin() as connection:
         at = current_revision(connection)
         if at == scripts.get_current_head():
             return
         known = {script.revision for script in scripts.walk_revisions()}
         if at is not None and at not in known:
-            raise LibraryDamaged(
+            raise LibraryTooNew(
                 f"the catalog has schema {at}, which this ivsearch does not know: it was written by a newer one. "
                 "Upgrade ivsearch, or name another --library"
             )

@@ -89,7 +89,7 @@ clip = Table(
     METADATA,
     Column("clip_id", BIG, primary_key=True, autoincrement=True),
     Column("space_key", ForeignKey("space.space_key", ondelete="CASCADE"), nullable=False),
-    Column("media_id", ForeignKey("media.media_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("media_id", ForeignKey("media.media_id", ondelete="CASCADE"), nullable=False),
     Column("start_s", Float(53), nullable=False),
     Column("end_s", Float(53), nullable=False),
     Column("first_frame", Integer, nullable=False),
@@ -98,6 +98,10 @@ clip = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_clip_space_key_clip_id", clip.c.space_key, clip.c.clip_id)
+Index("ix_clip_media_id_space_key", clip.c.media_id, clip.c.space_key)
+
+# One row: tells this catalog from one that was made anew, whose ids start at 1 again.
+identity = Table("identity", METADATA, Column("catalog_id", String(32), primary_key=True))
 
 skipped = Table(
     "skipped",

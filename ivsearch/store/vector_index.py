@@ -62,6 +62,9 @@ class VectorIndex:
         if len(vectors):
             self._index.add_with_ids(np.ascontiguousarray(vectors), clip_ids)
 
+    def clear(self) -> None:
+        self._index.reset()
+
     def remove(self, clip_ids: NDArray[np.int64]) -> None:
         if len(clip_ids):
             self._index.remove_ids(faiss.IDSelectorBatch(clip_ids))

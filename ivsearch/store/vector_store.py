@@ -50,7 +50,10 @@ class VectorStore:
 
     def append(self, batch: Sequence[tuple[MediaId, FrameVectors]]) -> list[Record]:
         """Writes the vectors of several Media and fsyncs. Returns where each is. Raises OSError (disk full)."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True)
+            sync_folder(self.folder.parent)
+            sync_folder(self.folder.parent.parent)
         records = []
         segment = self._open_segment()
         with (self.folder / segment).open("ab") as file:
@@ -110,9 +113,6 @@ class VectorStore:
                 continue
             yield Found(media_id, Record(segment, at, size))
             at = blob.find(MAGIC, at + size)
-
-    def size_bytes(self) -> int:
-        return sum((self.folder / segment).stat().st_size for segment in self.segments())
 
     def _open_segment(self) -> str:
         """The newest segment if it has room, else the name of the next."""

@@ -3,6 +3,8 @@
 Revision: 0001
 """
 
+from uuid import uuid4
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -76,8 +78,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["media_id"], ["media.media_id"], name="fk_clip_media_id", ondelete="CASCADE"),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_clip_media_id", "clip", ["media_id"])
+    op.create_index("ix_clip_media_id_space_key", "clip", ["media_id", "space_key"])
     op.create_index("ix_clip_space_key_clip_id", "clip", ["space_key", "clip_id"])
+    identity = op.create_table(
+        "identity",
+        sa.Column("catalog_id", sa.String(32), nullable=False),
+        sa.PrimaryKeyConstraint("catalog_id", name="pk_identity"),
+    )
+    op.bulk_insert(identity, [{"catalog_id": uuid4().hex}])
     op.create_table(
         "skipped",
         sa.Column("path", sa.Text, nullable=False),

@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from ivsearch.domain import Filters, Media, MediaKind, Skipped
-from ivsearch.errors import LibraryDamaged, UsageError
+from ivsearch.errors import LibraryDamaged, LibraryError, LibraryTooNew, UsageError
 from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow, Record
 from ivsearch.store.tables import METADATA
 
@@ -121,14 +121,14 @@ def test_totals(catalog: Catalog, store) -> None:
 
 def test_what_is_not_a_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"not a database, but long enough to be one" * 100)
-    with pytest.raises(LibraryDamaged, match=r"catalog .* cannot be opened.*ivsearch verify"):
+    with pytest.raises(LibraryDamaged, match=r"catalog .* cannot be opened: .*ivsearch repair"):
         Catalog(tmp_path / "catalog.db")
 
 
 def test_a_newer_schema_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "catalog.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(LibraryDamaged, match=r"schema 9999, which this ivsearch does not know.*Upgrade ivsearch"):
+    with pytest.raises(LibraryTooNew, match=r"schema 9999, which this ivsearch does not know.*Upgrade ivsearch"):
         Catalog(tmp_path / "catalog.db")
 
 
@@ -156,3 +156,17 @@ def test_two_processes_lose_nothing(catalog: Catalog, tmp_path: Path) -> None:
     ]
     assert [process.wait(60) for process in processes] == [0, 0]
     assert len(catalog.skipped()) == 100
+
+
+def test_a_catalog_that_cannot_be_opened_now_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="cannot be opened now: .*can be written to") as caught:
+        Catalog(tmp_path / "no such folder" / "catalog.db")
+    assert not isinstance(caught.value, LibraryDamaged)
+
+
+def test_clips_of_a_media_are_found_by_index(catalog: Catalog, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "catalog.db") as connection:
+        (plan,) = connection.execute(
+            "EXPLAIN QUERY PLAN SELECT clip_id FROM clip WHERE space_key = 'a' AND media_id IN ('b', 'c')"
+        ).fetchall()
+    assert "media_id=?" in plan[3]

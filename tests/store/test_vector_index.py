@@ -11,9 +11,9 @@ from ivsearch.store.refresh import refresh
 from ivsearch.store.vector_index import VectorIndex, check_generation
 from ivsearch.store.vector_store import VectorStore
 
-from .conftest import SPACE, add
+from .conftest import SPACE, add, frames_of
 
-STAMP = ClipStamp(100, 300, 20000)
+STAMP = ClipStamp("c" * 32, 100, 300, 20000)
 
 
 def units(n: int, seed: int = 0) -> np.ndarray:
@@ -122,3 +122,19 @@ def test_refresh_leaves_out_what_is_damaged_and_says_so(catalog: Catalog, store:
     assert len(complaints) == 1 and "does not fit its checksum" in complaints[0]
     kept = {clip.clip_id for clip in catalog.clips_of(SPACE, [encoded[1].media.media_id])}
     assert set(index.clip_ids().tolist()) == kept
+
+
+def test_ids_of_another_catalog_are_not_trusted(catalog: Catalog, store: VectorStore, tmp_path: Path) -> None:
+    add(catalog, store, [1, 2, 3])
+    index = VectorIndex(SPACE)
+    stamp, _ = refresh(index, None, catalog, store)
+    other = Catalog(tmp_path / "anew.db")
+    other.add_space(SPACE)
+    add(other, store, [3, 2, 1])  # the same ids for other clips
+    refresh(index, stamp, other, store)
+    clips = other.clips_of(SPACE)
+    for clip in clips:
+        rows = frames_of(int(clip.media_id, 16)).vectors[clip.first_frame : clip.first_frame + clip.n_frames]
+        mean = rows.astype(np.float64).mean(0)
+        assert index.search((mean / np.linalg.norm(mean)).astype(np.float32), 1).clip_ids[0] == clip.clip_id
+    other.close()
