@@ -9,10 +9,11 @@ run, the next one goes on from there.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from ivsearch.clips import Cutting, cut
 from ivsearch.domain import FrameVectors, Ingested, Media, MediaId, Outcome, Removed, Skipped, Space
 from ivsearch.encode.encoder import Encoder
+from ivsearch.errors import MediaError
 from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, Opened
 from ivsearch.media.scan import Found, scan
@@ -36,11 +38,16 @@ COMMIT_MEDIA = 64
 COMMIT_S = 2.0
 # Batches under way while the next one is gathered.
 BATCHES_AHEAD = 2
+# Decoded pictures that wait for a loader thread, at most.
+LOADING_BYTES = 256 << 20
+SPOOL_BYTES = 4 << 20
+# What an encoder raises over one odd picture, or when the device has no room for a batch.
+ENCODER_FAULTS = (ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How files are read and cut. ``fps``, ``gate`` and ``cutting`` decide what is stored; the rest only how."""
+    """How files are read and cut. ``fps`` and ``gate`` decide which frames are stored; the rest only how."""
 
     fps: float = 1.0
     gate: bool = True
@@ -59,7 +66,7 @@ class Options:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is. Counts of this run; bytes are those of the files that need work."""
+    """How far a run is. Files and bytes count all that was found; frames, samples and seconds what this run added."""
 
     files_total: int = 0
     files_done: int = 0
@@ -75,6 +82,23 @@ class Progress:
     store_s: float = 0.0
 
 
+class Spool:
+    """Thumbnails of one Media until it is cut: in memory while they are few, in a temporary file when many."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - lives as long as the Media
+        self._edges = [0]
+
+    def append(self, jpeg: bytes) -> None:
+        self._file.seek(self._edges[-1])
+        self._file.write(jpeg)
+        self._edges.append(self._file.tell())
+
+    def __getitem__(self, index: int) -> bytes:
+        self._file.seek(self._edges[index])
+        return self._file.read(self._edges[index + 1] - self._edges[index])
+
+
 @dataclass(slots=True, eq=False)
 class _Work:
     """A Media on its way: its frames are being decoded and encoded."""
@@ -82,11 +106,18 @@ class _Work:
     job: Job
     files: list[Found]
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
-    thumbnails: list[bytes] = field(default_factory=list)
+    thumbnails: Spool = field(default_factory=Spool)
     finished: Finished | None = None
 
     def is_complete(self) -> bool:
         return self.finished is not None and len(self.vectors) == len(self.finished.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Unencodable:
+    """What the encoder gave instead of a vector."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +125,7 @@ class _Batch:
     """Frames that are being encoded, in order, each with the Work it belongs to."""
 
     works: list[_Work]
-    vectors: Future[NDArray[np.float32]]
+    vectors: Future[list[NDArray[np.float32] | Unencodable]]
 
 
 class Ingest:
@@ -127,6 +158,7 @@ class Ingest:
         self._works: dict[MediaId, _Work] = {}
         self._complete: list[_Work] = []
         self._waiting: list[tuple[_Work, Future[NDArray[np.float32]]]] = []
+        self._loading: deque[tuple[Future[NDArray[np.float32]], int]] = deque()
         self._batches: deque[_Batch] = deque()
         self._links: list[PathRow] = []
         self._skipped: dict[Path, Skipped] = {}
@@ -172,7 +204,8 @@ class Ingest:
         found = []
         for each in scan(self._roots):
             if isinstance(each, Skipped):
-                self._skip(each)
+                if not (each.path in self._known and _is_gone(each.path)):  # that will be a Removed
+                    self._skip(each)
             else:
                 found.append(each)
         self.progress.files_total = len(found)
@@ -189,8 +222,8 @@ class Ingest:
                 continue
             try:
                 media_id = fingerprint(each.path, strict=self._options.strict_hash)
-            except OSError as error:
-                self._fail(each, f"cannot be read: {error.strerror or error}")
+            except (OSError, MediaError) as error:
+                self._fail(each, str(error))
                 continue
             if self._is_current(media_id):
                 self._links.append(_path_row(each, media_id))
@@ -209,6 +242,8 @@ class Ingest:
 
     def _settle(self, found: Found, media_id: MediaId, outcome: Outcome) -> None:
         self._done(found)
+        if time.monotonic() - self._committed_at > COMMIT_S:
+            self._commit()
         self._events.append(_ingested(found, self._media[media_id], self._encodings[media_id], outcome))
 
     # ---- what the decoders send ----
@@ -216,33 +251,50 @@ class Ingest:
     def _take(self, event: Event) -> None:
         if isinstance(event, Opened):
             self.progress.current = event.job.path
+        elif isinstance(event, Skipped):
+            self._give_up(event.path, event.reason)
+        elif (work := self._works.get(event.job.media_id)) is None:
+            pass  # given up before
         elif isinstance(event, Kept):
-            work = self._works[event.job.media_id]
             work.thumbnails.append(event.thumbnail)
-            self._waiting.append((work, self._loader.submit(self._encoder.preprocess, [event.frame.pixels])))
+            self._waiting.append((work, self._load(event.frame.pixels)))
             if len(self._waiting) >= self._options.batch:
                 self._encode_waiting()
                 self._collect(leave=BATCHES_AHEAD)
-        elif isinstance(event, Finished):
-            work = self._works[event.job.media_id]
+        else:
             work.finished = event
             self.progress.decode_s += event.decode_s
             self.progress.gate_s += event.gate_s
             self._note_complete(work)
-        else:
-            work = next(work for work in self._works.values() if work.job.path == event.path)
-            del self._works[work.job.media_id]
-            for file in work.files:
-                self._fail(file, event.reason)
-                row = self._known.get(file.path)
-                if row is not None and row.media_id != work.job.media_id:
-                    self._replaced.add(file.path)
         if len(self._complete) >= COMMIT_MEDIA or time.monotonic() - self._committed_at > COMMIT_S:
             self._encode_waiting()
             self._collect(leave=BATCHES_AHEAD)
             self._commit()
 
+    def _give_up(self, path: Path, reason: str) -> None:
+        """The file cannot be decoded or encoded, and neither can its copies."""
+        work = next((work for work in self._works.values() if work.job.path == path), None)
+        if work is None:
+            return  # given up before
+        del self._works[work.job.media_id]
+        for file in work.files:
+            same = f"holds the same as {path}, which could not be read: {reason}"
+            self._fail(file, reason if file.path == path else same)
+            row = self._known.get(file.path)
+            if row is not None and row.media_id != work.job.media_id:
+                self._replaced.add(file.path)
+
     # ---- frames become vectors ----
+
+    def _load(self, pixels: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
+        """Preprocesses a picture in a loader thread; waits while too many bytes of pictures are there."""
+        while self._loading and sum(n_bytes for _, n_bytes in self._loading) + pixels.nbytes > LOADING_BYTES:
+            wait([self._loading.popleft()[0]])
+        while self._loading and self._loading[0][0].done():
+            self._loading.popleft()
+        future = self._loader.submit(self._encoder.preprocess, [pixels])
+        self._loading.append((future, pixels.nbytes))
+        return future
 
     def _encode_waiting(self) -> None:
         if self._waiting:
@@ -251,20 +303,33 @@ class Ingest:
             self._batches.append(_Batch(works, self._device.submit(self._encode, pictures)))
             self._waiting.clear()
 
-    def _encode(self, pictures: Sequence[Future[NDArray[np.float32]]]) -> NDArray[np.float32]:
-        batch = np.concatenate([picture.result() for picture in pictures])
+    def _encode(self, pictures: Sequence[Future[NDArray[np.float32]]]) -> list[NDArray[np.float32] | Unencodable]:
+        """A vector a picture; one picture that cannot be encoded costs its own file, not the others."""
+        wait(pictures)
         started = time.perf_counter()
-        vectors = self._encoder.encode_images(batch).vectors
+        try:
+            vectors = self._encoder.encode_images(np.concatenate([picture.result() for picture in pictures])).vectors
+        except ENCODER_FAULTS as error:
+            if len(pictures) > 1:
+                return [each for picture in pictures for each in self._encode([picture])]
+            return [Unencodable(f"cannot be encoded: {error}")]
         self.progress.encode_s += time.perf_counter() - started
-        return vectors
+        sound = [bool(np.isfinite(vector).all()) for vector in vectors]
+        return [
+            vector if fine else Unencodable("cannot be encoded: the encoder gives no finite numbers")
+            for vector, fine in zip(vectors, sound, strict=True)
+        ]
 
     def _collect(self, *, leave: int) -> None:
         """Takes the vectors of finished batches; waits until at most ``leave`` batches are under way."""
         while len(self._batches) > leave or (self._batches and self._batches[0].vectors.done()):
             batch = self._batches.popleft()
             for work, vector in zip(batch.works, batch.vectors.result(), strict=True):
-                work.vectors.append(vector)
-                self._note_complete(work)
+                if isinstance(vector, Unencodable):
+                    self._give_up(work.job.path, vector.reason)
+                elif work.job.media_id in self._works:
+                    work.vectors.append(vector)
+                    self._note_complete(work)
             self.progress.frames += len(batch.works)
             self._on_progress(self.progress)
 
@@ -340,7 +405,7 @@ class Ingest:
         gone = [
             path
             for path in self._known
-            if path not in here and not os.path.lexists(path) and any(path.is_relative_to(root) for root in roots)
+            if path not in here and _is_gone(path) and any(path.is_relative_to(root) for root in roots)
         ]
         self._catalog.remove_paths([*gone, *self._replaced])
         here |= set(self._skipped)
@@ -351,6 +416,10 @@ class Ingest:
         )
         self._catalog.note_skipped(list(self._skipped.values()))
         self._events.extend(Removed(path, self._known[path].media_id) for path in gone)
+
+    def gone_roots(self) -> list[Path]:
+        """Files that were named once, are not there any more and need not be looked for again."""
+        return [root for root in self._roots if root in self._known and _is_gone(root)]
 
     def _is_present(self, root: Path) -> bool:
         """Whether what is missing under ``root`` is really gone: a disk that is not mounted looks like a folder
@@ -369,6 +438,17 @@ class Ingest:
                 )
             )
         return False
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether it is certain that nothing is there: a folder without permission or a network error is no proof."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _same_file(row: PathRow, found: Found) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Query, Removed, Skipped, Space, Turn
+from ivsearch.encode.table import encoder_row
 from ivsearch.errors import LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError
 from ivsearch.settings import Settings, load_settings
 from ivsearch.store.catalog import Catalog, Totals
@@ -61,9 +62,13 @@ def open_library(
     settings = settings or load_settings()
     if encoder is not None:
         settings = dataclasses.replace(settings, encoder=encoder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; a library is a folder: name another --library")
     if not (folder / MANIFEST).exists() and not (folder / "catalog.db").exists():
         if not create:
             raise LibraryMissing(f"there is no library at {folder}. Make one: ivsearch index FOLDER --library {folder}")
+        if settings.encoder:
+            encoder_row(settings.encoder)  # a typo must not leave an empty library behind
         folder.mkdir(parents=True, exist_ok=True)
         write_manifest(folder, Manifest())
     return Library(folder, settings)
@@ -120,7 +125,7 @@ class Library:
 
     def index(
         self,
-        paths: Sequence[str | Path] = (),
+        paths: str | Path | Sequence[str | Path] = (),
         *,
         fps: float | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -134,19 +139,23 @@ class Library:
 
         with writer_lock(self.folder):
             manifest = self.manifest()
-            roots = [Path(os.path.abspath(path)) for path in paths] or [Path(root) for root in manifest.roots]
+            roots = _absolute(paths) or [Path(root) for root in manifest.roots]
             if not roots:
                 raise UsageError("nothing to index yet: name a file or folder, such as `ivsearch index ./videos`")
             options = self._ingest_options(manifest.fps or self.settings.fps if fps is None else fps)
             space = self.encoder.space
             self.catalog.add_space(space)
+            # A path that is not there is reported, not remembered.
+            there = {str(root) for root in roots if os.path.lexists(root)}
             manifest = dataclasses.replace(
                 manifest,
                 active=manifest.active or space,
                 fps=options.fps,
-                roots=tuple(sorted({*manifest.roots, *map(str, roots)})),
+                roots=tuple(sorted({*manifest.roots, *there})),
             )
             write_manifest(self.folder, manifest)
+            # Before new clip ids are given out: the index must not hold ids that this catalog will give again.
+            self._save_index(space)
             ingest = Ingest(
                 roots,
                 catalog=self.catalog,
@@ -162,8 +171,11 @@ class Library:
                 # Also after Ctrl-C: what was committed is searchable at once and the next search starts quickly.
                 self._save_index(space)
             self.thumbs.keep_only(self.catalog.encodings(space))
+            gone = {str(event) for event in ingest.gone_roots()}
+            manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
             if self.catalog.is_complete(space):
-                write_manifest(self.folder, dataclasses.replace(manifest, active=space))
+                manifest = dataclasses.replace(manifest, active=space)
+            write_manifest(self.folder, manifest)
 
     def _ingest_options(self, fps: float):  # type: ignore[no-untyped-def]
         from ivsearch.ingest import Options
@@ -182,8 +194,9 @@ class Library:
 
     def _save_index(self, space: Space) -> None:
         index, stamp = VectorIndex.load(self.folder / "index", space, mend=True)
-        now, _ = refresh(index, stamp, self.catalog, VectorStore(self.folder / "vectors", space))
-        if now != stamp:
+        now, complaints = refresh(index, stamp, self.catalog, VectorStore(self.folder / "vectors", space))
+        # One with gaps is not kept: every search fills it as far as it can, and says what is missing.
+        if now != stamp and not complaints:
             index.save(self.folder / "index", now)
         self._search = None
 
@@ -217,8 +230,14 @@ class Library:
             self._stamp = stamp
             vectors = VectorStore(self.folder / "vectors", space)
             self._search = Search(self.catalog, vectors, index, self.encoder)
+            if not self.catalog.is_complete(space):
+                self._search.complain(
+                    f"some media have no vectors of {space.encoder} {space.revision[:12]} yet and are not searched: "
+                    "run `ivsearch index`"
+                )
         self._stamp, complaints = refresh(self._search.index, self._stamp, self.catalog, self._search.vectors)
-        self._search.complaints.extend(complaints)
+        for complaint in complaints:
+            self._search.complain(complaint)
         return self._search
 
     def ask(self, question: str, *, k: int = 8, filters: Filters | None = None, history: Sequence[Turn] = ()) -> Answer:
@@ -241,9 +260,9 @@ class Library:
 
     # ---- care ----
 
-    def remove(self, paths: Sequence[str | Path]) -> list[Removed]:
+    def remove(self, paths: str | Path | Sequence[str | Path]) -> list[Removed]:
         """Forgets files, or everything below folders. The files themselves are not touched."""
-        wanted = [Path(os.path.abspath(path)) for path in paths]
+        wanted = _absolute(paths)
         with writer_lock(self.folder):
             gone = [row for row in self.catalog.paths() if any(row.path.is_relative_to(path) for path in wanted)]
             unread = [each.path for each in self.catalog.skipped() if any(each.path.is_relative_to(p) for p in wanted)]
@@ -290,8 +309,16 @@ class Library:
                     vectors.read(encoding.record)
                 except LibraryDamaged as error:
                     yield str(error)
-            if complaint := check_generation(self.folder / "index" / space.key):
-                yield f"{complaint}; `ivsearch repair` builds it anew"
+            yield from self._verify_index(space)
+
+    def _verify_index(self, space: Space) -> Iterator[str]:
+        if complaint := check_generation(self.folder / "index" / space.key):
+            yield f"{complaint}; `ivsearch repair` builds it anew"
+            return
+        index, stamp = VectorIndex.load(self.folder / "index", space, mend=False)
+        # One that is behind the catalog is no fault: it is caught up by whoever searches.
+        if stamp == self.catalog.clip_stamp(space) and sorted(index.clip_ids()) != self.catalog.clip_ids(space):
+            yield f"the index of {space.key} does not hold the clips it says; `ivsearch repair` builds it anew"
 
     def repair(self) -> Iterator[str]:
         """Mends what ``verify`` finds, from what is durable, and yields what was done. Nothing is deleted: damaged
@@ -332,10 +359,19 @@ class Library:
         if lost:
             self.catalog.drop_encodings(space, lost)
             yield f"forgot the damaged vectors of {len(lost)} media; `ivsearch index` makes them anew"
-        complaint = check_generation(self.folder / "index" / space.key)
+        broken = list(self._verify_index(space))
+        for path in (self.folder / "index" / space.key).glob("*") if broken else ():
+            if not path.name.endswith(".tmp") and ".damaged" not in path.name:
+                set_aside(path)
         self._save_index(space)
-        if complaint:
+        if broken:
             yield f"built the index of {space.key} anew"
+
+
+def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path or several, absolute, links not followed."""
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    return [Path(os.path.abspath(path)) for path in several]
 
 
 def _bytes_of(paths: Iterator[Path]) -> int:

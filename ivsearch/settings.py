@@ -17,7 +17,10 @@ from ivsearch.errors import UsageError
 FILE_NAME = "ivsearch.toml"
 PREFIX = "IVSEARCH_"
 # Variables of the test suite, not settings.
-FOREIGN = {"IVSEARCH_REQUIRE", "IVSEARCH_SHARED"}
+FOREIGN = {"IVSEARCH_REQUIRE", "IVSEARCH_SHARED", "IVSEARCH_TEST_KILLS"}
+
+
+LOWEST = {"fps": 0.001, "workers": 0, "batch": 1, "stall_s": 1.0, "max_pixels": 1}
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -41,7 +44,6 @@ class Settings:
     stall_s: float = _setting(60.0, "seconds without a frame after which a decoder is given up")
     max_pixels: int = _setting(200_000_000, "pictures with more pixels than this are skipped")
     strict_hash: bool = _setting(False, "fingerprint whole files instead of samples of them")
-    offline: bool = _setting(False, "never touch the network, not even for weights")
 
 
 def load_settings(
@@ -96,9 +98,12 @@ def _checked(name: str, value: Any, source: str) -> Any:
             return _boolean(value)
         if isinstance(value, (bool, list, dict)):
             raise ValueError
-        return wanted(value)
+        value = wanted(value)
     except ValueError:
         raise UsageError(f"{source}: setting {name!r} must be a {wanted.__name__}, not {value!r}") from None
+    if name in LOWEST and not value >= LOWEST[name]:
+        raise UsageError(f"{source}: setting {name!r} must be at least {LOWEST[name]}, not {value}")
+    return value
 
 
 def _boolean(value: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from ivsearch.domain import (
@@ -138,10 +137,6 @@ def skipped(noun: Skipped) -> dict[str, Any]:
 
 def removed(noun: Removed) -> dict[str, Any]:
     return {"path": str(noun.path), "status": "removed", "media_id": noun.media_id}
-
-
-def path(noun: Path) -> str:
-    return str(noun)
 
 
 def _time(noun: datetime | None) -> str | None:

@@ -14,7 +14,15 @@ import pytest
 
 from ivsearch.domain import Filters, Ingested, MediaKind, Outcome, Query, Removed, Skipped, Space
 from ivsearch.encode.encoder import Encoder
-from ivsearch.errors import LibraryBusy, LibraryDamaged, LibraryMissing, MediaError, SpaceMismatch, UsageError
+from ivsearch.errors import (
+    LibraryBusy,
+    LibraryDamaged,
+    LibraryMissing,
+    LibraryTooNew,
+    MediaError,
+    SpaceMismatch,
+    UsageError,
+)
 from ivsearch.library import Library, open_library
 from ivsearch.store.vector_store import VectorStore
 
@@ -320,7 +328,7 @@ def test_a_damaged_manifest(library: Library, mini: Encoder) -> None:
 def test_a_manifest_of_the_future(library: Library) -> None:
     path = library.folder / "manifest.json"
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
-    with pytest.raises(LibraryDamaged, match="has format 99, this ivsearch knows up to 1: upgrade"):
+    with pytest.raises(LibraryTooNew, match="has format 99, this ivsearch knows up to 1: upgrade"):
         library.manifest()
 
 
@@ -370,3 +378,152 @@ def test_a_query_image_that_is_none(sample_library: Library, tmp_path: Path) -> 
     (tmp_path / "note.jpg").write_text("not a picture")
     with pytest.raises(MediaError, match=r"note\.jpg: picture is damaged"):
         sample_library.search(image=tmp_path / "note.jpg")
+
+
+def test_a_single_path_is_one_path(library: Library, media: Path) -> None:
+    assert [event.path for event in library.index(str(media / "pet.jpg"))] == [media / "pet.jpg"]
+    assert [each.path.name for each in library.remove(str(media / "pet.jpg"))] == ["pet.jpg"]
+    assert library.stats().totals.media == 3
+
+
+def test_a_newer_library_is_left_alone_by_repair(library: Library, mini: Encoder) -> None:
+    path = library.folder / "manifest.json"
+    newer = path.read_text().replace('"format": 1', '"format": 99')
+    path.write_text(newer)
+    with library_with(mini, library.folder) as again, pytest.raises(LibraryTooNew, match="upgrade ivsearch"):
+        list(again.repair())
+    assert path.read_text() == newer and not list(library.folder.glob("*.damaged"))
+
+
+def test_a_lost_catalog_does_not_leave_wrong_vectors(library: Library, mini: Encoder, media: Path) -> None:
+    library.close()
+    for name in ("catalog.db", "catalog.db-wal", "catalog.db-shm"):
+        (library.folder / name).unlink(missing_ok=True)
+    # Other files first: the new catalog gives the old clip ids to other clips.
+    with library_with(mini, library.folder) as again:
+        outcomes(again, media / "night.jpg")
+        outcomes(again, media / "pet.jpg")
+        assert names(again, "a cat", k=1) == ["pet.jpg"]
+        assert names(again, "a rocket", k=1) == ["night.jpg"]
+        assert list(again.verify()) == []
+
+
+def test_searching_between_a_change_and_the_end_of_the_run(
+    library: Library, mini: Encoder, media: Path, sample_media: Path
+) -> None:
+    shutil.copy(sample_media / "garage.jpg", media / "pet.jpg")
+    run = library.index([media])
+    for event in run:
+        if event.path.name == "pet.jpg":
+            break
+    with library_with(mini, library.folder) as reader:
+        assert names(reader, "a motorcycle", k=1) == ["pet.jpg"]
+        assert len(names(reader, "a cat", k=10)) == 4
+    run.close()
+
+
+def test_a_file_that_vanishes_before_it_is_looked_at(
+    mini: Encoder, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ivsearch import ingest
+
+    def scan_then_lose(roots: list[Path]) -> Iterator[object]:
+        found = list(original(roots))
+        (media / "night.jpg").unlink()
+        yield from found
+
+    original = ingest.scan
+    monkeypatch.setattr(ingest, "scan", scan_then_lose)
+    with library_with(mini, tmp_path / "other") as library:
+        said = outcomes(library, media)
+    assert "file is gone" in said.pop("night.jpg")
+    assert set(said.values()) == {"indexed"}
+
+
+class Choosy:
+    """The real encoder, but for pictures of one size, over which it fails."""
+
+    def __init__(self, mini: Encoder, width: int, *, raises: bool) -> None:
+        self.mini, self.width, self.raises, self.space = mini, width, raises, mini.space
+
+    def preprocess(self, pixels: list) -> object:
+        batch = self.mini.preprocess(pixels)
+        if pixels[0].shape[1] == self.width:
+            if self.raises:
+                raise ValueError("too odd")
+            batch[:] = float("nan")
+        return batch
+
+    def encode_images(self, batch: object) -> object:
+        return self.mini.encode_images(batch)  # type: ignore[arg-type]
+
+    def encode_texts(self, texts: list[str]) -> object:
+        return self.mini.encode_texts(texts)
+
+
+@pytest.mark.parametrize(("raises", "reason"), [(True, "cannot be encoded: too odd"), (False, "no finite numbers")])
+def test_a_picture_the_encoder_cannot_take_costs_its_file_only(
+    mini: Encoder, media: Path, tmp_path: Path, raises: bool, reason: str
+) -> None:
+    from PIL import Image
+
+    with Image.open(media / "night.jpg") as picture:
+        width = picture.width
+    with library_with(Choosy(mini, width, raises=raises), tmp_path / "other") as library:  # type: ignore[arg-type]
+        said = outcomes(library, media)
+        assert reason in said.pop("night.jpg")
+        assert set(said.values()) == {"indexed"}
+        assert list(library.verify()) == []
+
+
+def test_a_path_that_is_not_there_is_not_remembered(library: Library, media: Path) -> None:
+    assert "typo" in outcomes(library, media / "typo")
+    assert "typo" not in outcomes(library)
+    outcomes(library, media / "pet.jpg")
+    (media / "pet.jpg").unlink()
+    assert outcomes(library, media / "pet.jpg") == {"pet.jpg": "removed"}
+    assert str(media / "pet.jpg") not in library.manifest().roots
+
+
+def test_one_long_video_does_not_take_all_places(
+    library: Library, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ivsearch.search import search
+
+    # Four files, and at first only one clip is asked for: it has to ask again until there are enough files.
+    monkeypatch.setattr(search, "MIN_CLIPS", 1)
+    monkeypatch.setattr(search, "CLIPS_PER_HIT", 0)
+    assert len(names(library, "a cat", k=4)) == 4
+
+
+def test_a_space_that_is_not_complete_says_so(library: Library, mini: Encoder, media: Path) -> None:
+    class Newer(Choosy):
+        def __init__(self) -> None:
+            super().__init__(mini, -1, raises=False)
+            self.space = Space("mini", "e" * 16, mini.space.dim)
+
+        def encode_images(self, batch: object) -> object:
+            from ivsearch.domain import Embeddings
+
+            return Embeddings(self.space, mini.encode_images(batch).vectors)  # type: ignore[arg-type]
+
+    with library_with(Newer(), library.folder) as newer:  # type: ignore[arg-type]
+        outcomes(newer, media / "pet.jpg")
+        assert names(newer, "a cat", k=5) == ["pet.jpg"]
+        assert any("no vectors of mini eeee" in complaint for complaint in newer.searcher().complaints)
+        assert newer.manifest().active == mini.space
+        outcomes(newer, media)
+        assert newer.manifest().active == newer.encoder.space
+        assert newer.searcher().complaints == []
+
+
+def test_a_library_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file; a library is a folder"):
+        open_library(tmp_path / "file")
+
+
+def test_an_unknown_encoder_leaves_no_library_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown encoder 'typo'"):
+        open_library(tmp_path / "new", encoder="typo")
+    assert not (tmp_path / "new").exists()

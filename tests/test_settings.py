@@ -28,7 +28,9 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("fps = 'many'", r"ivsearch\.toml: setting 'fps' must be a float, not 'many'"),
         ("fps = [1]", "setting 'fps' must be a float"),
         ("workers = true", "setting 'workers' must be a int, not True"),
-        ("offline = 'maybe'", "setting 'offline' must be a bool, not 'maybe'"),
+        ("strict_hash = 'maybe'", "setting 'strict_hash' must be a bool, not 'maybe'"),
+        ("workers = -3", "setting 'workers' must be at least 0, not -3"),
+        ("fps = nan", "setting 'fps' must be at least 0.001, not nan"),
         ("fps = ", r"cannot read .*ivsearch\.toml: "),
     ],
 )
@@ -47,7 +49,7 @@ def test_mistakes_in_variables_are_named() -> None:
 
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("yes", True), ("off", False), ("", False)])
 def test_booleans_of_variables(text: str, value: bool) -> None:
-    assert load_settings(environ={"IVSEARCH_OFFLINE": text}, folders=[]).offline is value
+    assert load_settings(environ={"IVSEARCH_STRICT_HASH": text}, folders=[]).strict_hash is value
 
 
 def test_every_setting_has_a_help_line() -> None:

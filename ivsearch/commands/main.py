@@ -70,6 +70,19 @@ def cli() -> None:
     """Find and ask your own videos and images, in any language, on this machine."""
 
 
+def _invoke() -> int | None:
+    if "_IVSEARCH_COMPLETE" in os.environ:
+        cli.main(prog_name="ivsearch")
+    # Not cli.main(): click ends with 1 when the reader of our output has gone.
+    try:
+        with cli.make_context("ivsearch", sys.argv[1:]) as context:
+            cli.invoke(context)
+            sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    return 0
+
+
 def main() -> NoReturn:
     """Runs the command line and exits as the table of exit codes says."""
     # File names need not be valid in any encoding; they go out byte by byte as they came in.
@@ -78,7 +91,7 @@ def main() -> NoReturn:
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(_invoke() or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

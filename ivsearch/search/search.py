@@ -38,14 +38,17 @@ class Search:
     refinement: Refinement = field(default_factory=Refinement)
     complaints: list[str] = field(default_factory=list)
 
+    def complain(self, complaint: str) -> None:
+        """Notes what was left out, once."""
+        if complaint not in self.complaints:
+            self.complaints.append(complaint)
+
     def find(self, query: Query, k: int = 10, per_media: int | None = None) -> Hits:
         """The k best hits. Raises UsageError for an empty query or a Clip that does not exist."""
         if k < 1:
             raise UsageError(f"the number of hits must be at least 1, not {k}")
         vector = self.encode(query)
-        clip_ids = self._retrieve(vector, query, k)
-        clips = self.catalog.clips(clip_ids)
-        media_ids = list(dict.fromkeys(clips[clip_id].media_id for clip_id in clip_ids if clip_id in clips))
+        media_ids = self._retrieve(vector, query, k)
         # A Clip is the best answer to its own query, and the one nobody asked for.
         spans = self._refine(vector, media_ids[: max(MIN_MEDIA, k * MEDIA_PER_HIT)], exclude=query.clip_id)
         shown = collapse(spans, k, per_media)
@@ -76,11 +79,20 @@ class Search:
         mean = frames.vectors[clip.first_frame : clip.first_frame + clip.n_frames].astype(np.float32).mean(0)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
 
-    def _retrieve(self, vector: NDArray[np.float32], query: Query, k: int) -> list[int]:
+    def _retrieve(self, vector: NDArray[np.float32], query: Query, k: int) -> list[MediaId]:
+        """The Media of the best Clips, best first: at least k of them, if there are so many."""
         n = max(MIN_CLIPS, k * CLIPS_PER_HIT)
         matching = self.catalog.matching_media(query.filters)
         among = None if matching is None else self.catalog.clip_ids(self.encoder.space, matching)
-        return [int(clip_id) for clip_id in self.index.search(vector, n, among).clip_ids]
+        while True:
+            clip_ids = [int(clip_id) for clip_id in self.index.search(vector, n, among).clip_ids]
+            clips = self.catalog.clips(clip_ids)
+            media_ids = list(dict.fromkeys(clips[clip_id].media_id for clip_id in clip_ids if clip_id in clips))
+            if len(media_ids) >= k or len(clip_ids) < n:
+                # A Media without a path has just been replaced or removed; it is forgotten when the run ends.
+                held = self.catalog.media_paths(media_ids)
+                return [media_id for media_id in media_ids if media_id in held]
+            n *= 4  # one long video has taken all the places
 
     def _refine(
         self, vector: NDArray[np.float32], media_ids: Sequence[MediaId], exclude: int | None
@@ -99,7 +111,7 @@ class Search:
             try:
                 frames = self.vectors.read(encodings[media_id].record)
             except LibraryDamaged as error:
-                self.complaints.append(str(error))
+                self.complain(str(error))
                 continue
             spans[media_id] = refine(vector, clips[media_id], frames, media[media_id].duration_s, self.refinement)
         return spans
@@ -108,6 +120,8 @@ class Search:
         media_ids = list(dict.fromkeys(media_id for media_id, _ in shown))
         media: dict[MediaId, Media] = self.catalog.media(media_ids)
         paths = self.catalog.media_paths(media_ids)
+        # A writer may have removed some since they were found.
+        held = [each for each in shown if each[0] in media and each[0] in paths]
         return tuple(
             Hit(
                 rank=rank,
@@ -120,5 +134,5 @@ class Search:
                 end_s=span.end_s,
                 moment=span.moment,
             )
-            for rank, (media_id, span) in enumerate(shown, 1)
+            for rank, (media_id, span) in enumerate(held, 1)
         )

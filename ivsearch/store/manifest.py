@@ -26,7 +26,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """None when there is no library. Raises LibraryDamaged for an unreadable manifest, LibraryTooNew for a newer one."""
+    """None when there is no library. Raises LibraryDamaged when it is unreadable, LibraryTooNew when it is newer."""
     path = folder / NAME
     try:
         table = json.loads(path.read_bytes())

@@ -159,7 +159,7 @@ def test_two_processes_lose_nothing(catalog: Catalog, tmp_path: Path) -> None:
 
 
 def test_a_catalog_that_cannot_be_opened_now_is_not_called_damaged(tmp_path: Path) -> None:
-    with pytest.raises(LibraryError, match="cannot be opened now: .*can be written to") as caught:
+    with pytest.raises(LibraryError, match=r"cannot be opened now: .*can be written to") as caught:
         Catalog(tmp_path / "no such folder" / "catalog.db")
     assert not isinstance(caught.value, LibraryDamaged)
 
