@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from ivsearch import wire
-from ivsearch.commands.options import echo_json, echo_jsonl, encoder_options, json_option, library_option, opened
+from ivsearch.commands.options import echo_json, echo_jsonl, encoder_options, json_option, library_option, opened, warn
 from ivsearch.domain import Answer, Turn
 from ivsearch.render import answer_text
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Examples:
   ivsearch chat                               # type questions; an empty line or Ctrl-D ends
   ivsearch chat -q "Is there a horse?" -q "Where?"
-  ivsearch chat --json < questions.txt        # one JSON object an answer
+  ivsearch chat --jsonl < questions.txt       # one JSON object an answer
 """
 )
 @click.option("--question", "-q", "questions", multiple=True, help="Ask this and end. Repeatable: one conversation.")
@@ -31,6 +31,7 @@ Examples:
 @library_option
 @encoder_options
 @json_option
+@click.option("--jsonl", is_flag=True, help="Print one JSON object an answer, as it comes.")
 def command(
     questions: tuple[str, ...],
     chat: str | None,
@@ -40,21 +41,31 @@ def command(
     weights: str | None,
     device: str | None,
     as_json: bool,
+    jsonl: bool,
 ) -> None:
     """Ask on, in a conversation: a short question is understood from the ones before it."""
     with opened(library=library, encoder=encoder, weights=weights, device=device, chat=chat) as lib:
-        if len(questions) == 1 and as_json:
-            echo_json(wire.answer(lib.ask(questions[0], k=k)))
-            return
-        talk(lib, questions, k=k, as_json=as_json)
+        answers = []
+        for answer in talk(lib, questions or _typed(), k=k):
+            answers.append(wire.answer(answer))
+            if jsonl:
+                echo_jsonl(answers[-1:])
+            elif not as_json:
+                click.echo(answer_text(answer) + "\n")
+            warn(lib.searcher().complaints)
+            lib.searcher().complaints.clear()
+    if as_json:
+        # One question, one answer: the same document as `ask` prints.
+        echo_json(answers[0] if len(questions) == 1 else {"answers": answers})
 
 
-def talk(lib: Library, questions: tuple[str, ...], *, k: int, as_json: bool) -> None:
+def talk(lib: Library, questions: Iterable[str], *, k: int) -> Iterator[Answer]:
+    """Asks one after the other; each knows those before it."""
     history: list[Turn] = []
-    for question in questions or _typed():
+    for question in questions:
         answer = lib.ask(question, k=k, history=history)
         history.append(Turn(question, answer.text))
-        _show(answer, as_json=as_json)
+        yield answer
 
 
 def _typed() -> Iterator[str]:
@@ -67,10 +78,3 @@ def _typed() -> Iterator[str]:
             return
         if line.strip():
             yield line.strip()
-
-
-def _show(answer: Answer, *, as_json: bool) -> None:
-    if as_json:
-        echo_jsonl([wire.answer(answer)])
-    else:
-        click.echo(answer_text(answer) + "\n")

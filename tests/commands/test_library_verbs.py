@@ -118,10 +118,17 @@ def test_ask_says_when_there_is_nothing(run: Run, folder: Path) -> None:
 
 
 def test_chat_goes_on(run: Run, folder: Path) -> None:
-    done = run("chat", "-q", "Is there a cat?", "-q", "Where is it?", "--library", folder, "--json")
+    done = run("chat", "-q", "Is there a cat?", "-q", "Where is it?", "--library", folder, "--jsonl")
     answers = [json.loads(line) for line in done.out.splitlines()]
     assert [answer["question"] for answer in answers] == ["Is there a cat?", "Where is it?"]
     assert Path(answers[1]["citations"][0]["path"]).name in ("pet.jpg", "compilation.mp4")
+
+
+def test_chat_with_json_prints_one_document(run: Run, folder: Path) -> None:
+    one = json.loads(run("chat", "-q", "Is there a cat?", "--library", folder, "--json").out)
+    assert one["question"] == "Is there a cat?"
+    two = json.loads(run("chat", "-q", "Is there a cat?", "-q", "Where is it?", "--library", folder, "--json").out)
+    assert [answer["question"] for answer in two["answers"]] == ["Is there a cat?", "Where is it?"]
 
 
 def test_stats_verify_doctor(run: Run, folder: Path) -> None:
