@@ -7,25 +7,28 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from ivsearch.domain import Embeddings
 from ivsearch.encode.encoder import Encoder
 from ivsearch.encode.table import EncoderRow, describe_encoders, load_encoder
 from ivsearch.errors import MediaError, UsageError
+from ivsearch.pictures import FAULTS, load_picture, open_picture, upright_rgb
 
 __all__ = ["Encoder", "EncoderRow", "describe_encoders", "embed_images", "load_encoder"]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """An image file as displayed: (h, w, 3) uint8 sRGB, EXIF orientation applied."""
+    """An image file as displayed: (h, w, 3) uint8 sRGB, read as indexing reads it; of an animation, its first picture.
+
+    A cut-off one is taken when at least half of it is there.
+    """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGB"))
+        image, _ = load_picture(open_picture(path), path)
+        with image:
+            return upright_rgb(image)
     except FileNotFoundError:
         raise MediaError(f"{path}: no such file") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except FAULTS as error:
         raise MediaError(f"{path}: cannot be read as an image ({error})") from error
 
 

@@ -12,9 +12,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-BACKGROUND = 255
-"""Transparent pixels are shown on white: what is cut out (logos, diagrams, stickers, scanned text) is mostly drawn for
-a white page, and dark text on black would vanish."""
+from ivsearch.pictures import BACKGROUND
 
 MAX_ASPECT = Fraction(8)
 """A sample aspect ratio beyond 8:1 either way is taken for damage and ignored."""

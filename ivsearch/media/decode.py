@@ -21,9 +21,7 @@ from ivsearch.media import container as header
 from ivsearch.media.colour import Painter, display_size, orientation
 from ivsearch.media.container import READ_FAULTS
 from ivsearch.media.faults import explain
-
-MAX_PIXELS = 200_000_000
-"""Largest picture taken, in pixels: the biggest phone cameras make 16,320 × 12,240. Its RGB needs 600 MB."""
+from ivsearch.pictures import MAX_PIXELS, too_large
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,10 +132,6 @@ class Video:
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
             raise MediaError(too_large(width, height, self._max_pixels))
-
-
-def too_large(width: int, height: int, limit: int) -> str:
-    return f"picture has {width} × {height} = {width * height:,} pixels, more than the limit of {limit:,}"
 
 
 class Decoder:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 
+from ivsearch import pictures
 from ivsearch.errors import MediaError
 
-FAULTS = (
-    MediaError, OSError, EOFError, MemoryError, ValueError, ArithmeticError, LookupError, SyntaxError, struct.error,
-)  # fmt: skip
-"""What a broken file makes the decoders raise: Pillow's errors are OSError, ValueError and SyntaxError (PNG chunks);
-those of FFmpeg mostly derive from the built-in ones. AttributeError and the like stay bugs of ours."""
+FAULTS = pictures.FAULTS
+"""What a broken file makes the decoders raise: FFmpeg's errors mostly derive from the built-in ones, as Pillow's do."""
 
 
 def explain(path: Path, error: BaseException) -> str:

@@ -9,11 +9,12 @@ from av.video.frame import VideoFrame
 from ivsearch.domain import Media, MediaId, MediaKind
 from ivsearch.errors import MediaError
 from ivsearch.media.container import READ_FAULTS
-from ivsearch.media.decode import MAX_PIXELS, Video
+from ivsearch.media.decode import Video
 from ivsearch.media.faults import explain
 from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.still import Still, is_still
 from ivsearch.media.straight import all_pictures
+from ivsearch.pictures import MAX_PIXELS
 
 
 def probe(path: Path, *, media_id: MediaId | None = None, max_pixels: int = MAX_PIXELS) -> Media:

@@ -9,13 +9,14 @@ from pathlib import Path
 from ivsearch.domain import Frame, Media, MediaId, MediaKind
 from ivsearch.errors import MediaError
 from ivsearch.media.container import READ_FAULTS
-from ivsearch.media.decode import MAX_PIXELS, Picture, Video
+from ivsearch.media.decode import Picture, Video
 from ivsearch.media.faults import explain
 from ivsearch.media.gops import PlanBroken, can_plan, planned
 from ivsearch.media.grid import MAX_HOLD_S, Grid, check_rate
 from ivsearch.media.probe import media_of_still, media_of_video
 from ivsearch.media.still import ANIMATION_TIME_BASE, Still, is_still
 from ivsearch.media.straight import all_pictures, held
+from ivsearch.pictures import MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,10 +1,7 @@
-"""Pictures and animations that Pillow reads: orientation, colour modes, transparency, ICC profiles, damage."""
+"""Picture and animation files as Media: what they are, when they were made, their pictures with times."""
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,23 +10,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags
 
 from ivsearch.errors import MediaError
-from ivsearch.media.colour import BACKGROUND
 from ivsearch.media.container import parse_moment
-from ivsearch.media.decode import MAX_PIXELS, too_large
-from ivsearch.media.faults import FAULTS, explain
+from ivsearch.media.faults import explain
+from ivsearch.pictures import FAULTS, MAX_PIXELS, load_picture, open_picture, upright_rgb
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "TGA")
 _HEADS = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"BM", b"P1", b"P2", b"P3", b"P4", b"P5",
     b"P6", b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51",
 )  # fmt: skip
 _MOTION_JPEG = (".mjpeg", ".mjpg")
-
-MIN_PRESENT = 0.5
-"""A cut-off picture is taken, with a warning, when at least this share of its rows is there."""
 
 ANIMATION_TIME_BASE = Fraction(1, 1000)
 MIN_DELAY_MS, DEFAULT_DELAY_MS = 20, 100
@@ -63,10 +55,9 @@ class Still:
     def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> None:
         self.path = path
         self.warnings: list[str] = []
+        self._max_pixels = max_pixels
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's own bomb warning; the limit below is ours
-                self._image = _open(path, max_pixels)
+            self._image = open_picture(path, max_pixels)
         except FAULTS as error:
             raise MediaError(explain_still(path, error)) from error
         self.stored_width, self.stored_height = self._image.size
@@ -109,7 +100,7 @@ class Still:
         """(height, width, 3) uint8 sRGB of the (first) picture. Raises MediaError; adds to ``warnings``."""
         try:
             self._load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(self._image)))
+            return upright_rgb(self._image)
         except FAULTS as error:
             raise MediaError(explain_still(self.path, error)) from error
 
@@ -120,7 +111,7 @@ class Still:
         while True:
             try:
                 self._image.seek(index)
-                pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(self._image)))
+                pixels = upright_rgb(self._image)
                 delay = int(self._image.info.get("duration") or 0)
             except EOFError:
                 return
@@ -143,26 +134,9 @@ class Still:
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
     def _load(self) -> None:
-        try:
-            self._image.load()
-        except FAULTS:
-            share = self._load_damaged()
-            if share < MIN_PRESENT:
-                raise
+        self._image, share = load_picture(self._image, self.path, self._max_pixels)
+        if share is not None:
             self.warnings.append(f"cut short or damaged: about {share:.0%} of the picture is there")
-
-    def _load_damaged(self) -> float:
-        """Decode what is there; the share of rows that came out."""
-        self._image.close()
-        image = Image.open(self.path, formats=FORMATS)
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            image.load()
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
-        self._image = image
-        return _share_present(np.asarray(image.convert("RGB")))
 
 
 def explain_still(path: Path, error: BaseException) -> str:
@@ -175,84 +149,3 @@ def explain_still(path: Path, error: BaseException) -> str:
         return "file is empty (0 bytes)"
     detail = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
     return f"picture is damaged or cut short ({detail}); copy or download it again"
-
-
-def _open(path: Path, max_pixels: int) -> Image.Image:
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[8:12] in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"):
-        raise MediaError("HEIC pictures cannot be read; export them as JPEG or AVIF")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        image = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise MediaError("picture is damaged: its header makes no sense; copy or download it again") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    width, height = image.size
-    if width * height > max_pixels:
-        image.close()
-        raise MediaError(too_large(width, height, max_pixels))
-    return image
-
-
-def _share_present(pixels: NDArray[np.uint8]) -> float:
-    """Pillow leaves rows it never got in one flat colour: count the flat ones at the bottom."""
-    flat = (pixels == pixels[-1, -1]).all(axis=(1, 2))
-    missing = len(flat) if flat.all() else int(np.argmin(flat[::-1]))
-    return 1.0 - missing / len(flat)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        return _from_deep(image).convert("RGB")
-    if image.mode == "P" or "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode in ("LA", "La", "PA", "RGBa"):
-        image = image.convert("RGBA")
-    image = _to_srgb(image)
-    if image.mode == "RGBA":
-        canvas = Image.new("RGBA", image.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
-        return Image.alpha_composite(canvas, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_deep(image: Image.Image) -> Image.Image:
-    """More than 8 bits a pixel → L. 16-bit codes are divided by 257; other ranges are stretched to theirs."""
-    values = np.asarray(image).astype(np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "F":
-        usual = [top for top in (1.0, 255.0) if low >= 0.0 and high <= top]
-        low, high = (0.0, usual[0]) if usual else (low, high)
-    elif low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
-    scaled = (values - low) * (255.0 / (high - low)) if high > low else np.zeros_like(values)
-    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Through the embedded ICC profile, relative colorimetric; a profile that makes no sense is ignored."""
-    icc = image.info.get("icc_profile")
-    if not icc or image.mode not in ("RGB", "RGBA", "L", "CMYK"):
-        return image
-    try:
-        source = ImageCms.getOpenProfile(io.BytesIO(icc))
-        if "sRGB" in ImageCms.getProfileDescription(source):
-            return image
-        alpha = image.getchannel("A") if image.mode == "RGBA" else None
-        opaque = image.convert("RGB") if alpha else image
-        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-        converted = ImageCms.profileToProfile(opaque, source, _srgb(), intent, outputMode="RGB", flags=flags)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, struct.error):
-        return image
-    if converted is None:
-        return image
-    if alpha:
-        converted.putalpha(alpha)
-    return converted
-
-
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

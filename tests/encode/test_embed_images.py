@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ivsearch.domain import Embeddings, Space
 from ivsearch.encode import embed_images
+from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import MediaError, UsageError
+from ivsearch.media.still import Still
+
+ROOT = Path(__file__).parents[2]
 
 
 class CornerEncoder:
@@ -77,3 +84,111 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
 def test_a_batch_holds_something() -> None:
     with pytest.raises(UsageError, match="batch_size must be at least 1, not 0"):
         embed_images(CornerEncoder(), [], batch_size=0)
+
+
+def a_photo() -> Image.Image:
+    small = np.random.default_rng(21).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((120, 90), Image.Resampling.BICUBIC)
+
+
+def cut_out(path: Path) -> Path:
+    """Opaque in the middle; the transparent rest is black underneath."""
+    rgba = np.zeros((90, 120, 4), np.uint8)
+    rgba[20:70, 30:90] = np.dstack([np.asarray(a_photo())[20:70, 30:90], np.full((50, 60), 255, np.uint8)])
+    Image.fromarray(rgba).save(path.with_suffix(".png"))
+    return path.with_suffix(".png")
+
+
+def palette_with_a_hole(path: Path) -> Path:
+    a_photo().quantize(16).save(path.with_suffix(".png"), transparency=3)
+    return path.with_suffix(".png")
+
+
+def deep_grey(path: Path) -> Path:
+    Image.fromarray(np.asarray(a_photo().convert("L")).astype(np.uint16) * 257).save(path.with_suffix(".png"))
+    return path.with_suffix(".png")
+
+
+def cmyk(path: Path) -> Path:
+    a_photo().convert("CMYK").save(path.with_suffix(".jpg"), quality=95)
+    return path.with_suffix(".jpg")
+
+
+def red_and_blue_exchanged(path: Path) -> Path:
+    """An sRGB profile with its red and blue primaries exchanged, under another name."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = bytearray(srgb.replace(b"\0s\0R\0G\0B", b"\0T\0E\0S\0T"))
+    for index in range(struct.unpack(">I", profile[128:132])[0]):
+        at = 132 + 12 * index
+        swapped = {b"rXYZ": b"bXYZ", b"bXYZ": b"rXYZ"}.get(bytes(profile[at : at + 4]))
+        profile[at : at + 4] = swapped or profile[at : at + 4]
+    a_photo().save(path.with_suffix(".png"), icc_profile=bytes(profile))
+    return path.with_suffix(".png")
+
+
+def on_its_side(path: Path) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    a_photo().save(path.with_suffix(".jpg"), exif=exif)
+    return path.with_suffix(".jpg")
+
+
+def animation(path: Path) -> Path:
+    a_photo().save(path.with_suffix(".gif"), save_all=True, append_images=[Image.new("RGB", (120, 90))], duration=500)
+    return path.with_suffix(".gif")
+
+
+def cut_short(path: Path) -> Path:
+    """Lacks its last fifth: what is there is taken."""
+    noise = np.random.default_rng(5).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    path = path.with_suffix(".jpg")
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
+    return path
+
+
+FILES = [cut_out, palette_with_a_hole, deep_grey, cmyk, red_and_blue_exchanged, on_its_side, animation, cut_short]
+
+
+@pytest.mark.parametrize("make", FILES)
+def test_pictures_are_read_as_indexing_reads_them(tmp_path: Path, mini: Encoder, make: Callable[[Path], Path]) -> None:
+    path = make(tmp_path / "a")
+    with Still(path) as still:
+        indexed = mini.encode_images(mini.preprocess([still.pixels()])).vectors
+    np.testing.assert_array_equal(embed_images(mini, [path]).vectors, indexed)
+
+
+def test_transparency_is_white(tmp_path: Path) -> None:
+    vectors = embed_images(CornerEncoder(), [cut_out(tmp_path / "a")]).vectors
+    np.testing.assert_array_equal(vectors, [[255] * 6])
+
+
+def test_a_deep_picture_keeps_its_greys(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 100 * 257], [9, 200 * 257]], np.uint16)).save(tmp_path / "a.png")
+    vectors = embed_images(CornerEncoder(), [tmp_path / "a.png"]).vectors
+    np.testing.assert_array_equal(vectors, [[0, 0, 0, 200, 200, 200]])
+
+
+def test_a_huge_picture_is_refused(tmp_path: Path) -> None:
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(MediaError, match=r"bomb\.png: cannot be read as an image \(picture has 30000 × 30000 = 900,0"):
+        embed_images(CornerEncoder(), [tmp_path / "bomb.png"])
+
+
+def test_a_picture_beyond_pillows_own_limit_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cut_short(tmp_path / "a")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert embed_images(CornerEncoder(), [path]).vectors.shape == (1, 6)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_heic_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(b"\x00\x00\x00\x18ftypheic" + b"\0" * 100)
+    with pytest.raises(MediaError, match=r"a\.heic: cannot be read as an image \(HEIC pictures cannot be read; export"):
+        embed_images(CornerEncoder(), [tmp_path / "a.heic"])
+
+
+def test_reading_pictures_needs_no_pyav() -> None:
+    code = "import sys, ivsearch.pictures, ivsearch.encode; print('av' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
