@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def explain(path: Path, error: BaseException) -> str:
     return f"is not a video or image that can be read, or its header is damaged ({_without_path(detail)})"
 
 
-_DISK = {5, 6, 19, 110, 112, 116}  # EIO, ENXIO, ENODEV, ETIMEDOUT, EHOSTDOWN, ESTALE
+_DISK = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ESTALE}
 
 
 def _is_ffmpeg(error: OSError) -> bool:
