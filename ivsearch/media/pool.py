@@ -22,8 +22,11 @@ from ivsearch.errors import IvsearchError
 from ivsearch.media.channel import Inbox, send
 from ivsearch.media.events import Event, Finished, Job, Kept, Opened
 from ivsearch.media.grid import check_rate
+from ivsearch.pictures import MAX_PIXELS
 
-MAX_PIXELS = 200_000_000
+MAX_WORKERS = 8
+"""More are started only when asked for."""
+
 STALL_S = 60.0
 START_TRIES = 3
 START_S = 30.0
@@ -33,7 +36,7 @@ __all__ = ["DecodePool", "Event", "Finished", "Job", "Kept", "Opened"]
 
 
 class DecodePool:
-    """Decodes files in ``workers`` processes (default: one a CPU), ``fps`` samples a second of video.
+    """Decodes files in ``workers`` processes (default: one a core, at most 8), ``fps`` samples a second of video.
 
     ``gate``: leave out pictures nearly the same as the one kept before; off, only a picture held over several samples
     is left out. ``stall_s``: a worker that gets nowhere for so many seconds, while the caller waits for it, is killed
@@ -55,7 +58,7 @@ class DecodePool:
     ) -> None:
         check_rate(fps)
         self._settings = (float(fps), bool(gate), int(max_pixels))
-        self._size = max(1, workers or _cpus())
+        self._size = max(1, workers or default_workers())
         self._stall_s = stall_s
         self._workers: list[_Worker] = []
         self._failed_starts = 0
@@ -184,15 +187,17 @@ class _Worker:
         self.waited_s = 0.0
         self.is_ready = False
         number = theirs.fileno()
-        code = f"from ivsearch.media.worker import work; work({number}, {fps!r}, {gate!r}, {max_pixels!r})"
+        code = _same_package() + (
+            f"from ivsearch.media.worker import work\nwork({number}, {fps!r}, {gate!r}, {max_pixels!r})"
+        )
         # A process group of its own: Ctrl-C in the terminal is for the parent, which then ends the workers.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],  # -P: nothing is imported from the current folder
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(number,),
-            env={**os.environ, "PYTHONPATH": _python_path(), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             process_group=0,
         )
         theirs.close()
@@ -250,12 +255,25 @@ class _Worker:
         return f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _python_path() -> str:
-    """The worker imports the same ivsearch as we do, from a checkout too."""
+def default_workers() -> int:
+    """One for every core this process may use, at most MAX_WORKERS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_WORKERS)
+
+
+def _same_package() -> str:
+    """Code that imports the same ivsearch as ours, from a checkout too.
+
+    The folder it lies in comes last on the path: what else is there must not stand in for other packages.
+    """
     assert ivsearch.__file__ is not None
     home = str(Path(ivsearch.__file__).parents[1])
-    return os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"""\
+import sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+sys.path.append({home!a})
+spec = PathFinder.find_spec("ivsearch", [{home!a}])
+sys.modules["ivsearch"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["ivsearch"])
+"""

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ivsearch.domain import Skipped
 from ivsearch.errors import UsageError
+from ivsearch.media import pool as pool_module
 from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, Opened
 from tests.media.barcode import read
 
@@ -231,3 +232,61 @@ def test_workers_do_not_import_torch() -> None:
     code = "import sys, ivsearch.media.worker; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["queue.py", "numpy.py", "PIL.py", "av.py"])
+def test_workers_run_nothing_from_the_current_folder(
+    tmp_path: Path, plain_clip: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).write_text("open('executed', 'w').close()\nraise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    with DecodePool(workers=1) as pool:
+        assert isinstance(list(pool.run([job(plain_clip)]))[-1], Finished)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_what_lies_beside_the_package_comes_after_the_standard_library(
+    tmp_path: Path, plain_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "ivsearch").symlink_to(ROOT / "ivsearch")
+    (home / "queue.py").write_text("raise SystemExit(3)\n")
+    (home / "numpy.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.setattr("ivsearch.__file__", str(home / "ivsearch/__init__.py"))
+    with DecodePool(workers=1) as pool:
+        assert isinstance(list(pool.run([job(plain_clip)]))[-1], Finished)
+
+
+def test_workers_import_the_ivsearch_of_the_pool(
+    tmp_path: Path, plain_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ivsearch").mkdir()
+    (tmp_path / "ivsearch/__init__.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with DecodePool(workers=1) as pool:
+        assert isinstance(list(pool.run([job(plain_clip)]))[-1], Finished)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (8, 8), (64, 8)])
+def test_one_worker_a_core_at_most_8(monkeypatch: pytest.MonkeyPatch, cores: int, workers: int) -> None:
+    """Of the cores this process may use, which are fewer than the machine has."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    assert pool_module.default_workers() == workers
+
+
+def test_without_affinity_the_machines_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert pool_module.default_workers() == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert pool_module.default_workers() == 1
+
+
+def test_a_pool_starts_no_more_processes_than_the_default(plain_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    with DecodePool() as pool:
+        events = pool.run([job(plain_clip)] * 3)
+        next(events)
+        assert len(pool.pids) == 1
