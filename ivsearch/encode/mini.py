@@ -71,6 +71,12 @@ def keep_to_one_thread() -> None:
     threadpool_limits(limits=1, user_api="openmp")
 
 
+def available_devices() -> list[str]:
+    """Names of the devices torch can compute on here."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *(["cuda", *gpus] if gpus else []), *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
 class Mini:
     """The Encoder. ``load`` makes one. Sentence encoders are read at the first text."""
 
@@ -172,4 +178,9 @@ def load(request: LoadRequest) -> Mini:
         raise UsageError("encoder 'mini' has one way to prepare pictures: leave preprocess out")
     if request.dtype != "float32":
         raise UsageError(f"encoder 'mini' runs in float32, not {request.dtype!r}: leave dtype out")
+    available = available_devices()
+    if request.device not in available:
+        raise UsageError(
+            f"encoder 'mini' cannot run on device {request.device!r}: available here: {', '.join(available)}"
+        )
     return Mini(request.device)

