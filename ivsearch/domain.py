@@ -217,7 +217,8 @@ class Answer:
     """What was said, with checked citations.
 
     ``grounded``: at least one citation, and every one verified. ``composed``: put together plainly from
-    the Evidence, with no language model.
+    the Evidence, with no language model. ``matched``: something fits the question clearly; without it the Answer
+    says that nothing does, and cites at most what comes nearest.
     """
 
     question: str
@@ -226,6 +227,7 @@ class Answer:
     grounded: bool
     composed: bool
     chat: str
+    matched: bool = True
 
     @property
     def verified(self) -> bool:

@@ -120,6 +120,8 @@ def summary_text(summary: IndexSummary, *, quiet: bool) -> str:
     """Several lines; with ``quiet`` only the skipped files."""
     lines = []
     if not quiet:
+        if not summary.counts and not summary.skipped and not summary.removed:
+            return "no videos or images there"
         done = ", ".join(f"{summary.counts[outcome]} {outcome.value}" for outcome in Outcome)
         lines.append(f"{done}, {summary.removed} removed, {len(summary.skipped)} skipped")
         if summary.counts[Outcome.INDEXED]:

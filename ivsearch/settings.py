@@ -20,6 +20,7 @@ PREFIX = "IVSEARCH_"
 FOREIGN = {"IVSEARCH_REQUIRE", "IVSEARCH_SHARED", "IVSEARCH_TEST_KILLS"}
 
 
+KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 LOWEST = {"fps": 0.001, "workers": 0, "batch": 1, "stall_s": 1.0, "max_pixels": 1}
 
 
@@ -100,7 +101,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
             raise ValueError
         value = wanted(value)
     except ValueError:
-        raise UsageError(f"{source}: setting {name!r} must be a {wanted.__name__}, not {value!r}") from None
+        raise UsageError(f"{source}: setting {name!r} must be {KINDS[wanted]}, not {value!r}") from None
     if name in LOWEST and not value >= LOWEST[name]:
         raise UsageError(f"{source}: setting {name!r} must be at least {LOWEST[name]}, not {value}")
     return value

@@ -100,6 +100,7 @@ def answer(noun: Answer) -> dict[str, Any]:
         "answer": noun.text,
         "citations": [citation(each) for each in noun.cited],
         "grounded": noun.grounded,
+        "matched": noun.matched,
         "composed": noun.composed,
         "chat": noun.chat,
     }

@@ -28,7 +28,7 @@ def compose(question: Question, finding: Finding) -> Answer:
     """Every sentence about the footage cites what it stands on; what an encoder cannot know is said to be so."""
     phrases = PHRASES[question.language]
     if finding.gap is not None:
-        return Answer(question.text, _gap(phrases, finding), (), grounded=False, composed=True, chat=NAME)
+        return Answer(question.text, _gap(phrases, finding), (), False, composed=True, chat=NAME, matched=False)
     voice = Voice(question.language, [each.evidence for each in finding.shown])
     first = finding.shown[0].evidence
     sentences = []
@@ -48,7 +48,9 @@ def compose(question: Question, finding: Finding) -> Answer:
         sentences.append(phrases.beyond[question.sort].format(label=voice.label(first)))
     cited = tuple(cite(finding.shown[i], finding.support[i]) for i in told)
     grounded = bool(cited) and all(each.verified for each in cited)
-    return Answer(question.text, phrases.space.join(sentences), cited, grounded, composed=True, chat=NAME)
+    matched = not finding.anchored or finding.support[0] >= CLEAR
+    text = phrases.space.join(sentences)
+    return Answer(question.text, text, cited, grounded, composed=True, chat=NAME, matched=matched)
 
 
 def _gap(phrases: Phrases, finding: Finding) -> str:
@@ -104,6 +106,8 @@ class Voice:
         """``clip.mp4 (0:12–0:19) [1]``; an image has no times."""
         path = evidence.hit.path
         text = f"{path.parent.name}/{path.name}" if path.name in self._doubled else path.name
+        # A name must not break the sentence, nor steer a terminal.
+        text = "".join(c if c.isprintable() else "\ufffd" for c in text)
         if evidence.hit.kind is MediaKind.VIDEO:
             text += f" ({clock(math.floor(evidence.start_s))}–{clock(math.ceil(evidence.end_s))})"
         return self._isolated(f"{text} [{evidence.label}]")

@@ -16,6 +16,7 @@ from ivsearch.commands.options import (
     json_option,
     library_option,
     opened,
+    readable,
     warn,
 )
 from ivsearch.render import answer_text
@@ -56,12 +57,13 @@ def command(
 ) -> None:
     """Answer a question from what the library shows.
 
-    Every statement cites clips with times, and every citation is checked before it is shown. When the library
-    shows nothing that fits, the answer says so and the exit code is 1.
+    Every statement cites clips with times, and every citation is checked before it is shown. When nothing
+    in the library fits clearly, the answer says so, shows at most what comes nearest, and the exit code is 1.
     """
     words = " ".join(question).strip()
     if not words:
         raise click.UsageError("the question is empty")
+    readable(words)
     filters = filters_of(paths, kind, min_duration, max_duration, after, before)
     with opened(library=library, encoder=encoder, weights=weights, device=device, chat=chat) as lib:
         answer = lib.ask(words, k=k, filters=filters)
@@ -70,5 +72,5 @@ def command(
         echo_json(wire.answer(answer))
     else:
         click.echo(answer_text(answer))
-    if not answer.cited:
+    if not answer.matched:
         sys.exit(NOTHING_MATCHED)

@@ -68,7 +68,7 @@ def command(
     events: list[IngestEvent] = []
     with (
         opened(
-            create=True,
+            create=bool(paths),
             library=library,
             encoder=encoder,
             weights=weights,

@@ -99,19 +99,19 @@ def main() -> NoReturn:
         click.echo(f"ivsearch: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("ivsearch: interrupted; what was done so far is kept", err=True)
+        click.echo("ivsearch: interrupted; finished files are kept", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (`| head`) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            advice = "what was done before is kept: make room or choose another --library, and run it again"
+        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            advice = "this command has to write there: change the permissions or choose another --library"
+        else:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        click.echo(
-            f"ivsearch: {error.strerror}{where}; what was done before is kept: make room or choose another --library, "
-            "and run the same command again",
-            err=True,
-        )
+        click.echo(f"ivsearch: {error.strerror}{where}; {advice}", err=True)
         sys.exit(1)

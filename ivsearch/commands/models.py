@@ -29,5 +29,7 @@ def command(as_json: bool) -> None:
         click.echo(f"  {encoder.usage:<14} {encoder.summary}")
         click.echo(f"  {'':<14} {encoder.languages}; weights {encoder.licence}")
     click.echo("chat models (--chat)")
+    click.echo(f"  {'composed':<14} The default: no language model; answers are put together from the evidence.")
     for chat in describe_chats():
         click.echo(f"  {chat.name:<14} {chat.summary}")
+        click.echo(f"  {'':<14} {chat.languages}; {chat.licence}; pip packages {', '.join(chat.packages)}")

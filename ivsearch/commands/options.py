@@ -111,6 +111,12 @@ def warn(complaints: Iterable[str]) -> None:
         click.echo(f"ivsearch: {complaint}", err=True)
 
 
+def readable(text: str) -> None:
+    """Raises click.UsageError for a text that is not in the encoding of the terminal."""
+    if not text.isascii() and any(0xDC80 <= ord(c) <= 0xDCFF for c in text):
+        raise click.UsageError("the text is not valid UTF-8: check the encoding of your terminal or script")
+
+
 def existing(path: str) -> Path:
     if not Path(path).exists():
         raise click.BadParameter(f"{path}: no such file")

@@ -18,6 +18,7 @@ from ivsearch.commands.options import (
     json_option,
     library_option,
     opened,
+    readable,
     warn,
 )
 from ivsearch.domain import Query
@@ -71,6 +72,7 @@ def command(
     words = " ".join(text).strip()
     if sum((bool(words), image is not None, clip is not None)) != 1:
         raise click.UsageError("say what to look for: a text, or --image FILE, or --clip ID (one of them)")
+    readable(words)
     filters = filters_of(paths, kind, min_duration, max_duration, after, before)
     query = Query(words or None, existing(image) if image is not None else None, clip, filters)
     with opened(library=library, encoder=encoder, weights=weights, device=device) as lib:

@@ -236,7 +236,8 @@ class Catalog:
     def matching_media(self, filters: Filters) -> set[MediaId] | None:
         """The Media that pass; None when there is no filter at all.
 
-        A path glob without a slash is matched with the file name, one with a slash with the whole path.
+        A path glob without a slash is matched with the file name, one that begins with a slash with the whole path, any
+        other with the end of the path.
         """
         if filters == Filters():
             return None
@@ -413,7 +414,15 @@ def _parts(values: Sequence) -> Iterator[Sequence]:
 
 def _path_matches(path: str, globs: Sequence[str]) -> bool:
     name = path.rsplit("/", 1)[-1]
-    return any(fnmatch.fnmatchcase(path if "/" in glob else name, glob) for glob in globs)
+    for glob in globs:
+        if "/" not in glob:
+            fits = fnmatch.fnmatchcase(name, glob)
+        else:
+            # A relative one fits wherever it stands in the path, as hits show it.
+            fits = fnmatch.fnmatchcase(path, glob if glob.startswith("/") else f"*/{glob.removeprefix('./')}")
+        if fits:
+            return True
+    return False
 
 
 def _media_row(media: Media) -> dict:

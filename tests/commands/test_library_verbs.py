@@ -46,6 +46,14 @@ def test_index_tells_what_it_did(run: Run, sample_media: Path, tmp_path: Path) -
     assert sorted(json.loads(line)["status"] for line in lines) == ["skipped", "unchanged", "unchanged"]
 
 
+def test_index_of_a_folder_without_media(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("index", tmp_path / "empty", "--library", tmp_path / "library")
+    assert (done.code, done.out) == (0, "no videos or images there\n")
+    done = run("index", "--library", tmp_path / "library2")
+    assert done.code == 2 and not (tmp_path / "library2").exists()
+
+
 def test_search_prints_hits_and_json_of_the_agreed_shape(run: Run, folder: Path) -> None:
     done = run("search", "a", "cat", "--library", folder, "-k", "3")
     assert done.code == 0 and "compilation.mp4" in done.out and "pet.jpg" in done.out
@@ -115,6 +123,19 @@ def test_ask_says_when_there_is_nothing(run: Run, folder: Path) -> None:
     assert done.code == 1
     document = json.loads(done.out)
     assert document["citations"] == [] and document["grounded"] is False and document["answer"]
+
+
+def test_ask_ends_with_1_when_nothing_fits_clearly(run: Run, folder: Path) -> None:
+    question = "Where does the giraffe play the violin on the moon?"
+    done = run("ask", question, "--library", folder, "--json")
+    document = json.loads(done.out)
+    assert document["matched"] is False and done.code == 1
+
+
+def test_texts_that_are_not_utf8(run: Run, folder: Path) -> None:
+    for verb in ("search", "ask"):
+        done = run(verb, "caf\udce9", "--library", folder)
+        assert done.code == 2 and "not valid UTF-8" in done.err
 
 
 def test_chat_goes_on(run: Run, folder: Path) -> None:
@@ -205,7 +226,7 @@ def test_interrupted_runs_keep_what_is_done(run: Run, sample_media: Path, tmp_pa
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip() == "ivsearch: interrupted; what was done so far is kept"
+    assert err.strip() == "ivsearch: interrupted; finished files are kept"
     assert first["status"] == "indexed"
     assert run("verify", "--library", library).code == 0
     assert run("search", "a thing", "--library", library).code == 0

@@ -54,7 +54,7 @@ def test_the_list_of_verbs_is_complete(run: Run) -> None:
         (["search", "a", "--min-duration", "soon"], 2, "'soon' is not a length of time; write 90, 1:30, 2m or 1h30m"),
         (["search", "a cat"], 2, "there is no library at"),
         (["ask", " "], 2, "the question is empty"),
-        (["index"], 2, "nothing to index yet"),
+        (["index"], 2, "there is no library at"),
         (["index", ".", "--encoder", "nonsense"], 2, "unknown encoder 'nonsense'"),
         (["index", ".", "--fps", "0"], 2, "--fps must be above 0"),
         (["index", ".", "--encoder", "mini", "--weights", "x"], 2, "brings its own weights"),
