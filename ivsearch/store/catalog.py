@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -107,13 +109,18 @@ class Catalog:
             )
         # A writer must take the lock when it begins: one that reads first and writes later loses other
         # writers' rows or fails at once, however long its busy timeout.
+        read_only = isinstance(url, Path) and _is_read_only(url)
+        if isinstance(url, Path) and read_only:
+            # A share or disc nobody can write to: nothing changes under us, and SQLite need not lock.
+            query = {"mode": "ro", "immutable": "1", "uri": "true"}
+            self.url = sa.URL.create("sqlite", database=f"file:{quote(str(url.absolute()))}", query=query)
         try:
-            self._writer = _engine(self.url, "BEGIN IMMEDIATE")
-            self._reader = _engine(self.url, "BEGIN")
+            self._writer = _engine(self.url, "BEGIN" if read_only else "BEGIN IMMEDIATE", write=not read_only)
+            self._reader = _engine(self.url, "BEGIN", write=not read_only)
         except ModuleNotFoundError as error:
             raise UsageError(f"the catalog {self.url.render_as_string()} needs a driver: {error}") from error
         try:
-            schema.upgrade(self._writer)
+            schema.upgrade(self._writer)  # does nothing when the schema is the newest
         except sa.exc.OperationalError as error:
             self.close()
             raise LibraryError(
@@ -383,7 +390,11 @@ class Catalog:
         return insert.on_conflict_do_update(index_elements=keys, set_=others)
 
 
-def _engine(url: sa.URL, begin: str) -> sa.Engine:
+def _is_read_only(path: Path) -> bool:
+    return path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def _engine(url: sa.URL, begin: str, *, write: bool) -> sa.Engine:
     engine = sa.create_engine(url)
     if url.get_backend_name() == "sqlite":
 
@@ -393,8 +404,7 @@ def _engine(url: sa.URL, begin: str) -> sa.Engine:
             connection.isolation_level = None
             for pragma in (
                 "busy_timeout=10000",
-                "journal_mode=WAL",
-                "synchronous=FULL",
+                *(("journal_mode=WAL", "synchronous=FULL") if write else ()),
                 "foreign_keys=ON",
                 "cache_size=-65536",
             ):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -174,3 +175,19 @@ def test_clips_of_a_media_are_found_by_index(catalog: Catalog, tmp_path: Path) -
             "EXPLAIN QUERY PLAN SELECT clip_id FROM clip WHERE space_key = 'a' AND media_id IN ('b', 'c')"
         ).fetchall()
     assert "media_id=?" in plan[3]
+
+
+def test_a_catalog_nobody_can_write_to_is_read(
+    catalog: Catalog, store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = add(catalog, store, [1, 2])
+    catalog.close()
+    access = os.access  # the user of this test may be root, who may write anywhere
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    reader = Catalog(tmp_path / "catalog.db")
+    assert set(reader.encodings(SPACE)) == {each.media.media_id for each in encoded}
+    with pytest.raises(sa.exc.OperationalError, match="readonly"):
+        reader.note_skipped([Skipped(Path("/x"), "y")])
+    reader.close()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
