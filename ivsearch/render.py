@@ -126,10 +126,10 @@ def summary_text(summary: IndexSummary, *, quiet: bool) -> str:
         lines.append(f"{done}, {summary.removed} removed, {len(summary.skipped)} skipped")
         if summary.counts[Outcome.INDEXED]:
             factor = summary.video_s / max(summary.elapsed_s, 1e-6)
-            lines.append(
-                f"{length(summary.video_s)} of video ({factor:.1f}× real time) and {summary.images} images "
-                f"in {length(summary.elapsed_s)}, in {short_path(summary.folder)}"
-            )
+            parts = [f"{length(summary.video_s)} of video ({factor:.1f}× real time)"] if summary.video_s else []
+            if summary.images:
+                parts.append("1 image" if summary.images == 1 else f"{summary.images} images")
+            lines.append(f"{' and '.join(parts)} in {length(summary.elapsed_s)}, in {short_path(summary.folder)}")
         lines += [f"warning: {short_path(event.path)}: {'; '.join(event.media.warnings)}" for event in summary.warned]
     lines += [f"skipped: {short_path(each.path)}: {printable(each.reason)}" for each in summary.skipped]
     return "\n".join(lines)

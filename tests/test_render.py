@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
-from ivsearch.render import clock, length, printable, size
+from ivsearch.domain import Outcome
+from ivsearch.render import IndexSummary, clock, length, printable, size, summary_text
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,17 @@ def test_size(n_bytes: float, text: str) -> None:
 
 def test_names_cannot_steer_the_terminal() -> None:
     assert printable("a\n\x1b[31mb 世界 é") == "a\\n\\x1b[31mb 世界 é"
+
+
+@pytest.mark.parametrize(
+    ("video_s", "images", "text"),
+    [
+        (20.0, 0, "20 s of video (2.0× real time) in 10 s"),
+        (0.0, 1, "1 image in 10 s"),
+        (20.0, 3, "20 s of video (2.0× real time) and 3 images in 10 s"),
+    ],
+)
+def test_a_summary_names_what_was_there(video_s: float, images: int, text: str) -> None:
+    counts = Counter({Outcome.INDEXED: 2})
+    summary = IndexSummary(Path("/library"), counts, (), 0, (), video_s, images, 10.0)
+    assert summary_text(summary, quiet=False).splitlines()[1] == f"{text}, in /library"
