@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.domain import FrameVectors
+from ivsearch.domain import Clip, FrameVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,10 @@ class Span:
     n_frames: int
     start_s: float
     end_s: float
+
+
+def span_of(clip: Clip) -> Span:
+    return Span(clip.first_frame, clip.n_frames, clip.start_s, clip.end_s)
 
 
 def frame_ends_s(pts_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ run, the next one goes on from there.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import deque
@@ -25,7 +24,7 @@ from ivsearch.domain import FrameVectors, Ingested, Media, MediaId, Outcome, Rem
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import MediaError
 from ivsearch.media.fingerprint import fingerprint
-from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, Opened
+from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, Opened, default_workers
 from ivsearch.media.scan import Found, scan
 from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow, Record
 from ivsearch.store.thumbs import Thumbs
@@ -174,7 +173,7 @@ class Ingest:
         yield from self._drain()
         options = self._options
         with (
-            ThreadPoolExecutor(options.workers or min(os.cpu_count() or 1, 8), "loader") as self._loader,
+            ThreadPoolExecutor(options.workers or default_workers(), "loader") as self._loader,
             ThreadPoolExecutor(1, "device") as self._device,
             DecodePool(
                 fps=options.fps,

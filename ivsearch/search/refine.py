@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.clips import frame_ends_s
+from ivsearch.clips import frame_ends_s, pool, span_of
 from ivsearch.domain import Clip, FrameVectors, Moment
 
 
@@ -49,7 +49,7 @@ def refine(
 ) -> list[FoundSpan]:
     """The matching spans of one Media, best first. ``query`` (dim,) unit; ``clips`` all its Clips, in time order."""
     curve = frames.vectors.astype(np.float32) @ query
-    clip_scores = np.array([_clip_score(query, clip, frames) for clip in clips])
+    clip_scores = pool(frames.vectors, [span_of(clip) for clip in clips]) @ query
     peaks = np.array([curve[clip.first_frame : clip.first_frame + clip.n_frames].max() for clip in clips])
     scores = clip_scores + refinement.frame_share * (peaks - clip_scores)
     background = float(np.median(curve))
@@ -64,11 +64,6 @@ def refine(
         moment = _moment(curve, frames.pts_s, ends_s, clips[first], clips[last], threshold)
         spans.append(FoundSpan(clips[best], clips[first].start_s, clips[last].end_s, float(scores[best]), moment))
     return spans
-
-
-def _clip_score(query: NDArray[np.float32], clip: Clip, frames: FrameVectors) -> float:
-    mean = frames.vectors[clip.first_frame : clip.first_frame + clip.n_frames].astype(np.float32).mean(0)
-    return float(mean @ query / max(float(np.linalg.norm(mean)), 1e-12))
 
 
 def _grow(best: int, scores: NDArray, free: NDArray, background: float, share: float) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ivsearch.clips import pool, span_of
 from ivsearch.domain import Clip, Hit, Hits, Media, MediaId, Query
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import LibraryDamaged, MediaError, UsageError
@@ -76,8 +77,7 @@ class Search:
         if clip is None or not encodings:
             raise UsageError(f"there is no clip {clip_id} in this library; `ivsearch search --json` shows clip ids")
         frames = self.vectors.read(encodings[clip.media_id].record)
-        mean = frames.vectors[clip.first_frame : clip.first_frame + clip.n_frames].astype(np.float32).mean(0)
-        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32)
+        return pool(frames.vectors, [span_of(clip)])[0]
 
     def _retrieve(self, vector: NDArray[np.float32], query: Query, k: int) -> list[MediaId]:
         """The Media of the best Clips, best first: at least k of them, if there are so many."""

@@ -6,8 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
-from ivsearch.clips import Span, pool
-from ivsearch.domain import Clip
+from ivsearch.clips import pool, span_of
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.vector_index import VectorIndex
@@ -49,7 +48,3 @@ def refresh(
         ids = np.asarray([clip.clip_id for clip in of_media], np.int64)
         index.add(ids, pool(frames.vectors, [span_of(clip) for clip in of_media]))
     return now, complaints
-
-
-def span_of(clip: Clip) -> Span:
-    return Span(clip.first_frame, clip.n_frames, clip.start_s, clip.end_s)
