@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
@@ -34,6 +35,17 @@ MIN_PRESENT = 0.5
 BACKGROUND = 255
 """Transparent pixels are shown on white: what is cut out (logos, diagrams, stickers, scanned text) is mostly drawn for
 a white page, and dark text on black would vanish."""
+
+
+
+class Transparency(StrEnum):
+    """What becomes of a picture's alpha channel."""
+
+    ON_WHITE = "on white"
+    """Shown on white, as a page would show it."""
+    DROPPED = "dropped"
+    """Left out, so that the colours hidden under it are seen: what the official InternVL and CLIP pipelines do."""
+
 
 _pillow_limits = Lock()
 """Held while Pillow's limits, which are global, are not what the rest of the process set them to."""

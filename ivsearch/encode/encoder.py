@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.domain import Embeddings, Space
+from ivsearch.pictures import Transparency
 
 
 class Encoder(Protocol):
@@ -16,6 +17,11 @@ class Encoder(Protocol):
 
     @property
     def space(self) -> Space: ...
+
+    @property
+    def transparency(self) -> Transparency:
+        """How transparent pictures must be read for this encoder."""
+        ...
 
     def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Pictures (h, w, 3) uint8 of any sizes → one batch for ``encode_images``. CPU only, thread-safe."""

@@ -28,6 +28,7 @@ from ivsearch.encode.mini_recipe import E5_WEIGHT, SIDE, revision
 from ivsearch.encode.mini_sentences import E5Sentences, UseSentences
 from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import UsageError
+from ivsearch.pictures import Transparency
 
 if TYPE_CHECKING:
     from ivsearch.encode.mini_sight import Sight
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 class Mini:
     """The Encoder. ``load`` makes one. Classifier and sentence encoders are read when first needed."""
+
+    transparency = Transparency.ON_WHITE
 
     def __init__(self, device: str) -> None:
         self.with_e5 = E5_PACKAGE.installed

@@ -20,6 +20,7 @@ class LoadRequest:
     device: str
     dtype: str
     preprocess: str | None
+    attention: str = "sdpa"
 
 
 class Load(Protocol):
