@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -33,4 +34,38 @@ class Encoder(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Texts in any language → (n, dim) unit vectors."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A text generated about a picture, and the ids of its tokens without padding."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+class Captioner(Protocol):
+    """An Encoder that can also say what a picture shows."""
+
+    def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
+
+    def caption(
+        self,
+        batch: NDArray[np.float32],
+        *,
+        prompt: str = "English caption:",
+        beams: int = 5,
+        min_new_tokens: int = 8,
+        max_new_tokens: int = 19,
+    ) -> list[Caption]:
+        """A preprocessed batch of n pictures → n captions. One beam is greedy decoding."""
+        ...
+
+
+class Matcher(Protocol):
+    """An Encoder that can also judge a picture and a text together."""
+
+    def match(self, batch: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n,) probabilities that picture i shows what text i says."""
         ...
