@@ -181,6 +181,7 @@ class Ingest:
                 stall_s=options.stall_s,
                 gate=options.gate,
                 max_pixels=options.max_pixels,
+                transparency=self._encoder.transparency,
             ) as pool,
         ):
             for event in pool.run(self._jobs(found)):

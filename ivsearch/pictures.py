@@ -37,7 +37,6 @@ BACKGROUND = 255
 a white page, and dark text on black would vanish."""
 
 
-
 class Transparency(StrEnum):
     """What becomes of a picture's alpha channel."""
 
@@ -94,9 +93,9 @@ def load_picture(image: Image.Image, path: Path, max_pixels: int = MAX_PIXELS) -
         raise
 
 
-def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def upright_rgb(image: Image.Image, transparency: Transparency) -> NDArray[np.uint8]:
     """(height, width, 3) uint8 sRGB as displayed, EXIF orientation applied."""
-    return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    return np.asarray(_to_rgb(ImageOps.exif_transpose(image), transparency))
 
 
 def _load_damaged(path: Path, max_pixels: int) -> tuple[Image.Image, float]:
@@ -119,9 +118,11 @@ def _share_present(pixels: NDArray[np.uint8]) -> float:
     return 1.0 - missing / len(flat)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, transparency: Transparency) -> Image.Image:
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         return _from_deep(image).convert("RGB")
+    if transparency is Transparency.DROPPED:
+        return _to_srgb(_without_alpha(image)).convert("RGB")
     if image.mode == "P" or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("LA", "La", "PA", "RGBa"):
@@ -131,6 +132,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         canvas = Image.new("RGBA", image.size, (BACKGROUND, BACKGROUND, BACKGROUND, 255))
         return Image.alpha_composite(canvas, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    """The colours as they are stored, also where nothing of them is to be seen: Pillow's ``convert("RGB")``."""
+    if image.mode in ("La", "RGBa"):  # multiplied by alpha; the plain colours first
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.mode == "LA":
+        return image.convert("L")
+    return image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "RGBX") else image
 
 
 def _from_deep(image: Image.Image) -> Image.Image:

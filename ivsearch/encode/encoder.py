@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,11 @@ class Encoder(Protocol):
     @property
     def transparency(self) -> Transparency:
         """How transparent pictures must be read for this encoder."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures or texts at once suit it on its device."""
         ...
 
     def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -45,10 +50,9 @@ class Caption:
     token_ids: tuple[int, ...]
 
 
-class Captioner(Protocol):
+@runtime_checkable
+class Captioner(Encoder, Protocol):
     """An Encoder that can also say what a picture shows."""
-
-    def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
 
     def caption(
         self,
@@ -63,7 +67,8 @@ class Captioner(Protocol):
         ...
 
 
-class Matcher(Protocol):
+@runtime_checkable
+class Matcher(Encoder, Protocol):
     """An Encoder that can also judge a picture and a text together."""
 
     def match(self, batch: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:

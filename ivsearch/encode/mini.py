@@ -40,6 +40,7 @@ class Mini:
     """The Encoder. ``load`` makes one. Classifier and sentence encoders are read when first needed."""
 
     transparency = Transparency.ON_WHITE
+    batch_size = 16
 
     def __init__(self, device: str) -> None:
         self.with_e5 = E5_PACKAGE.installed

@@ -87,14 +87,16 @@ def load_encoder(
     device: str = "cpu",
     dtype: str = "float32",
     preprocess: str | None = None,
+    attention: str = "sdpa",
 ) -> Encoder:
     """Load the encoder ``name``.
 
     ``weights`` is a folder or a hub id, ``device`` and ``dtype`` are torch's names, ``preprocess`` picks one of the
-    ways an encoder can prepare pictures. What an encoder cannot use is a UsageError; missing weights, a WeightsError.
+    ways an encoder can prepare pictures, ``attention`` is "sdpa" (torch's own) or "flash" (the package flash-attn).
+    What an encoder cannot use is a UsageError; missing weights, a WeightsError.
     """
     row, variant = encoder_row(name)
     if row.needs_weights and weights is None:
         raise UsageError(f"encoder {name!r} needs weights: give a folder or a hub id (--weights)")
     load = cast(Load, importlib.import_module(row.module).load)
-    return load(LoadRequest(variant, None if weights is None else str(weights), device, dtype, preprocess))
+    return load(LoadRequest(variant, None if weights is None else str(weights), device, dtype, preprocess, attention))

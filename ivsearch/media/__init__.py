@@ -13,6 +13,7 @@
     grid         the grid of sampling times      gops      which packets must be decoded at all
     straight     sampling that decodes all       colour    pictures → sRGB pixels
     still        pictures and animations         gate      near-identical pictures
+    excerpt      path → the Frames shown at given times, by seeking
     thumbnail    small JPEGs                     faults    errors in plain words
     events, channel, worker                      the parts of pool
 

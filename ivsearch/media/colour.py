@@ -12,7 +12,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from ivsearch.pictures import BACKGROUND
+from ivsearch.pictures import BACKGROUND, Transparency
 
 MAX_ASPECT = Fraction(8)
 """A sample aspect ratio beyond 8:1 either way is taken for damage and ignored."""
@@ -43,7 +43,8 @@ def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int,
 class Painter:
     """Turns decoded pictures into pixels; keeps the scaler's tables between pictures of one video."""
 
-    def __init__(self) -> None:
+    def __init__(self, transparency: Transparency = Transparency.ON_WHITE) -> None:
+        self._transparency = transparency
         self._scaler = VideoReformatter()
 
     def pixels(self, picture: VideoFrame, aspect: Fraction | None) -> NDArray[np.uint8]:
@@ -65,10 +66,10 @@ class Painter:
         )
         pixels = np.asarray(converted.to_ndarray(), np.uint8)
         if has_alpha:
-            pixels = flatten(pixels)
+            pixels = flatten(pixels) if self._transparency is Transparency.ON_WHITE else pixels[..., :3]
         table = _table(*_wide(picture))
         if table is not None:
-            pixels = np.asarray(Image.fromarray(pixels).filter(table))
+            pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).filter(table))
         return np.ascontiguousarray(_upright(pixels, picture))
 
 

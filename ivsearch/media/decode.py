@@ -21,7 +21,7 @@ from ivsearch.media import container as header
 from ivsearch.media.colour import Painter, display_size, orientation
 from ivsearch.media.container import READ_FAULTS
 from ivsearch.media.faults import explain
-from ivsearch.pictures import MAX_PIXELS, too_large
+from ivsearch.pictures import MAX_PIXELS, Transparency, too_large
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +46,7 @@ class Video:
         *,
         threads: int = 1,
         max_pixels: int = MAX_PIXELS,
+        transparency: Transparency = Transparency.ON_WHITE,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
@@ -65,7 +66,7 @@ class Video:
             raise MediaError(explain(path, error)) from error
         self.truncated = False
         self.damaged_packets = 0
-        self._painter = Painter()
+        self._painter = Painter(transparency)
 
     def __enter__(self) -> Video:
         return self

@@ -9,6 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.domain import Frame, Media, MediaId, Skipped
+from ivsearch.pictures import Transparency
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How every file is read: samples a second of video, whether the gate is used, the largest picture, alpha."""
+
+    fps: float
+    gate: bool
+    max_pixels: int
+    transparency: Transparency
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ import ivsearch
 from ivsearch.domain import Frame, Skipped
 from ivsearch.errors import IvsearchError
 from ivsearch.media.channel import Inbox, send
-from ivsearch.media.events import Event, Finished, Job, Kept, Opened
+from ivsearch.media.events import Event, Finished, Job, Kept, Opened, Reading
 from ivsearch.media.grid import check_rate
-from ivsearch.pictures import MAX_PIXELS
+from ivsearch.pictures import MAX_PIXELS, Transparency
 
 MAX_WORKERS = 8
 """More are started only when asked for."""
@@ -40,7 +40,7 @@ class DecodePool:
 
     ``gate``: leave out pictures nearly the same as the one kept before; off, only a picture held over several samples
     is left out. ``stall_s``: a worker that gets nowhere for so many seconds, while the caller waits for it, is killed
-    and its file Skipped. ``max_pixels``: larger pictures are Skipped.
+    and its file Skipped. ``max_pixels``: larger pictures are Skipped. ``transparency``: how alpha is read.
 
     Each worker sends through a socket of its own and holds at most 64 MiB of pixels ready; then it waits.
     Processes are started afresh (no fork, the caller's main module is not imported), so threads and CUDA do no harm.
@@ -55,9 +55,10 @@ class DecodePool:
         stall_s: float = STALL_S,
         gate: bool = True,
         max_pixels: int = MAX_PIXELS,
+        transparency: Transparency = Transparency.ON_WHITE,
     ) -> None:
         check_rate(fps)
-        self._settings = (float(fps), bool(gate), int(max_pixels))
+        self._reading = Reading(float(fps), bool(gate), int(max_pixels), transparency)
         self._size = max(1, workers or default_workers())
         self._stall_s = stall_s
         self._workers: list[_Worker] = []
@@ -159,7 +160,7 @@ class DecodePool:
             if worker.is_alive:
                 return worker
             self._remove(worker)
-        worker = _Worker(*self._settings)
+        worker = _Worker(self._reading)
         self._workers.append(worker)
         return worker
 
@@ -179,7 +180,7 @@ class DecodePool:
 class _Worker:
     """One process, seen from the pool."""
 
-    def __init__(self, fps: float, gate: bool, max_pixels: int) -> None:
+    def __init__(self, reading: Reading) -> None:
         self.channel, theirs = socket.socketpair()
         self.channel.setblocking(False)
         self._inbox = Inbox(self.channel)
@@ -187,9 +188,8 @@ class _Worker:
         self.waited_s = 0.0
         self.is_ready = False
         number = theirs.fileno()
-        code = _same_package() + (
-            f"from ivsearch.media.worker import work\nwork({number}, {fps!r}, {gate!r}, {max_pixels!r})"
-        )
+        wishes = f"{reading.fps!r}, {reading.gate!r}, {reading.max_pixels!r}, {reading.transparency.value!r}"
+        code = _same_package() + f"from ivsearch.media.worker import work\nwork({number}, {wishes})"
         # A process group of its own: Ctrl-C in the terminal is for the parent, which then ends the workers.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", code],  # -P: nothing is imported from the current folder

@@ -16,7 +16,7 @@ from ivsearch.media.grid import MAX_HOLD_S, Grid, check_rate
 from ivsearch.media.probe import media_of_still, media_of_video
 from ivsearch.media.still import ANIMATION_TIME_BASE, Still, is_still
 from ivsearch.media.straight import all_pictures, held
-from ivsearch.pictures import MAX_PIXELS
+from ivsearch.pictures import MAX_PIXELS, Transparency
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +46,7 @@ class Sampling:
         fps: float = 1.0,
         threads: int = 1,
         max_pixels: int = MAX_PIXELS,
+        transparency: Transparency = Transparency.ON_WHITE,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         check_rate(fps)
@@ -54,6 +55,7 @@ class Sampling:
         self._fps = fps
         self._threads = threads
         self._max_pixels = max_pixels
+        self._transparency = transparency
         self._on_progress = on_progress
         self._given = 0
         self._media: Media | None = None
@@ -74,7 +76,7 @@ class Sampling:
             raise MediaError(explain(self._path, error)) from error
 
     def _still(self) -> Iterator[Sample]:
-        with Still(self._path, max_pixels=self._max_pixels) as still:
+        with Still(self._path, max_pixels=self._max_pixels, transparency=self._transparency) as still:
             media = media_of_still(still, self._media_id)
             if media.kind is MediaKind.IMAGE:
                 pixels = still.pixels()
@@ -100,8 +102,13 @@ class Sampling:
 
     def _pass(self, *, planned_first: bool) -> Iterator[Sample]:
         """One reading of the file; samples that an earlier reading gave are passed over."""
-        options = {"threads": self._threads, "max_pixels": self._max_pixels}
-        with Video(self._path, **options, on_progress=self._on_progress) as video:
+        with Video(
+            self._path,
+            threads=self._threads,
+            max_pixels=self._max_pixels,
+            transparency=self._transparency,
+            on_progress=self._on_progress,
+        ) as video:
             grid = Grid(self._fps, video.time_base)
             plan = planned_first and can_plan(video)
             picked = planned(video, grid) if plan else held(all_pictures(video), grid)

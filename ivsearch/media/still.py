@@ -15,7 +15,7 @@ from PIL import ExifTags
 from ivsearch.errors import MediaError
 from ivsearch.media.container import parse_moment
 from ivsearch.media.faults import explain
-from ivsearch.pictures import FAULTS, MAX_PIXELS, load_picture, open_picture, upright_rgb
+from ivsearch.pictures import FAULTS, MAX_PIXELS, Transparency, load_picture, open_picture, upright_rgb
 
 _HEADS = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"BM", b"P1", b"P2", b"P3", b"P4", b"P5",
@@ -52,10 +52,13 @@ class Shown:
 class Still:
     """An open picture or animation. Use as a context manager. Opening raises MediaError in plain words."""
 
-    def __init__(self, path: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, path: Path, *, max_pixels: int = MAX_PIXELS, transparency: Transparency = Transparency.ON_WHITE
+    ) -> None:
         self.path = path
         self.warnings: list[str] = []
         self._max_pixels = max_pixels
+        self._transparency = transparency
         try:
             self._image = open_picture(path, max_pixels)
         except FAULTS as error:
@@ -100,7 +103,7 @@ class Still:
         """(height, width, 3) uint8 sRGB of the (first) picture. Raises MediaError; adds to ``warnings``."""
         try:
             self._load()
-            return upright_rgb(self._image)
+            return upright_rgb(self._image, self._transparency)
         except FAULTS as error:
             raise MediaError(explain_still(self.path, error)) from error
 
@@ -111,7 +114,7 @@ class Still:
         while True:
             try:
                 self._image.seek(index)
-                pixels = upright_rgb(self._image)
+                pixels = upright_rgb(self._image, self._transparency)
                 delay = int(self._image.info.get("duration") or 0)
             except EOFError:
                 return

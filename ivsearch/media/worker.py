@@ -17,11 +17,12 @@ import numpy as np
 from ivsearch.domain import Frame, Skipped
 from ivsearch.errors import MediaError
 from ivsearch.media.channel import receive, send
-from ivsearch.media.events import Finished, Job, Kept, Opened
+from ivsearch.media.events import Finished, Job, Kept, Opened, Reading
 from ivsearch.media.faults import explain
 from ivsearch.media.gate import Gate
 from ivsearch.media.sample import Sampling
 from ivsearch.media.thumbnail import thumbnail_jpeg
+from ivsearch.pictures import Transparency
 
 READ_AHEAD_BYTES = 64 << 20
 """Pixels a worker may hold ready, so that decoding goes on while the consumer is busy."""
@@ -37,10 +38,11 @@ class Ready:
     """Message: the process has started and imported what it needs."""
 
 
-def work(channel_number: int, fps: float, gate: bool, max_pixels: int) -> None:
+def work(channel_number: int, fps: float, gate: bool, max_pixels: int, transparency: str) -> None:
     """Body of the process. The pool's end of standard input closing means that the pool is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    reading = Reading(fps, gate, max_pixels, Transparency(transparency))
     channel = socket.socket(fileno=channel_number)
     outbox = Outbox(channel)
     outbox.put(Ready())
@@ -50,7 +52,7 @@ def work(channel_number: int, fps: float, gate: bool, max_pixels: int) -> None:
         except EOFError:
             return
         assert isinstance(job, Job)
-        _decode(job, outbox, fps=fps, gate=gate, max_pixels=max_pixels)
+        _decode(job, outbox, reading)
 
 
 def _end_with_parent(parent: int) -> None:
@@ -102,9 +104,9 @@ class _Heartbeat:
             self._outbox.put(Alive())
 
 
-def _decode(job: Job, outbox: Outbox, *, fps: float, gate: bool, max_pixels: int) -> None:
+def _decode(job: Job, outbox: Outbox, reading: Reading) -> None:
     try:
-        outbox.put(_run(job, outbox, fps=fps, gate=gate, max_pixels=max_pixels))
+        outbox.put(_run(job, outbox, reading))
     except MediaError as error:
         outbox.put(Skipped(job.path, str(error)))
     except Exception as error:  # a bug, or a kind of damage nobody has met: one file, not the run
@@ -112,12 +114,19 @@ def _decode(job: Job, outbox: Outbox, *, fps: float, gate: bool, max_pixels: int
         outbox.put(Skipped(job.path, f"{words} [{type(error).__name__}]"))
 
 
-def _run(job: Job, outbox: Outbox, *, fps: float, gate: bool, max_pixels: int) -> Finished:
+def _run(job: Job, outbox: Outbox, reading: Reading) -> Finished:
     clock = time.process_time
     started = clock()
     gate_s = 0.0
-    sampling = Sampling(job.path, job.media_id, fps=fps, max_pixels=max_pixels, on_progress=_Heartbeat(outbox))
-    keep: Callable[[Frame], bool] = _Judge(gate).keep
+    sampling = Sampling(
+        job.path,
+        job.media_id,
+        fps=reading.fps,
+        max_pixels=reading.max_pixels,
+        transparency=reading.transparency,
+        on_progress=_Heartbeat(outbox),
+    )
+    keep: Callable[[Frame], bool] = _Judge(reading.gate).keep
     times: list[float] = []
     kept: list[int] = []
     for sample in sampling:

@@ -64,7 +64,7 @@ class Search:
         if query.image is not None:
             # Read as indexing reads it, so that a picture of the library finds itself.
             try:
-                with Still(query.image) as still:
+                with Still(query.image, transparency=self.encoder.transparency) as still:
                     pixels = still.pixels()
             except MediaError as error:
                 raise MediaError(f"{query.image}: {error}") from error

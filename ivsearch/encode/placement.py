@@ -1,0 +1,31 @@
+"""Where an encoder computes, and in which numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ivsearch.encode.mini_sight import available_devices
+from ivsearch.encode.table import LoadRequest
+from ivsearch.errors import UsageError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    device: torch.device
+    dtype: torch.dtype
+
+
+def place(encoder: str, request: LoadRequest) -> Placement:
+    """Device and dtype of the request. Raises UsageError when the device is not here or the dtype not supported."""
+    if request.dtype not in DTYPES:
+        raise UsageError(f"encoder {encoder!r} cannot run in dtype {request.dtype!r}; known: {', '.join(DTYPES)}")
+    available = available_devices()
+    if request.device not in available:
+        raise UsageError(
+            f"encoder {encoder!r} cannot run on device {request.device!r}: available here: {', '.join(available)}"
+        )
+    return Placement(torch.device(request.device), DTYPES[request.dtype])

@@ -1,0 +1,177 @@
+"""``siglip2:<hub id or folder>``: SigLIP and SigLIP 2 at a fixed resolution, through transformers' own classes.
+
+Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (2023); Tschannen et al., "SigLIP 2: Multilingual
+Vision-Language Encoders" (2025). transformers builds the network; weights, pixels and token ids are our own reading of
+the model's files, so that nothing is left out in silence and no torchvision is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ivsearch.domain import Embeddings, Space
+from ivsearch.encode.pixel_recipe import PixelRecipe
+from ivsearch.encode.pixels import Resampling, check_way
+from ivsearch.encode.placement import Placement, place
+from ivsearch.encode.siglip_tokens import SiglipTokens, read_tokens
+from ivsearch.encode.table import LoadRequest
+from ivsearch.encode.texts import refuse_empty
+from ivsearch.errors import WeightsError
+from ivsearch.models.checkpoint import Checkpoint, open_checkpoint
+from ivsearch.models.hub import locate
+from ivsearch.pictures import Transparency
+
+if TYPE_CHECKING:
+    from transformers import SiglipConfig, SiglipModel
+
+OWN_WAY = "retrieval"
+"""SiglipImageProcessor squashes the whole picture."""
+
+TEXTS_AT_ONCE = 64
+
+
+class Siglip2:
+    """The Encoder. ``load`` makes one. ``dim`` is the width of the towers."""
+
+    transparency = Transparency.DROPPED
+
+    def __init__(
+        self, space: Space, network: SiglipModel, tokens: SiglipTokens, recipe: PixelRecipe, placement: Placement
+    ) -> None:
+        self.space = space
+        self.network = network
+        self.tokens = tokens
+        self.recipe = recipe
+        self.placement = placement
+
+    def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Pictures (h, w, 3) uint8 to (n, 3, side, side) float32."""
+        return self.recipe.prepare(pixels)
+
+    def encode_images(self, batch: NDArray[np.float32]) -> Embeddings:
+        """(n, 3, side, side) float32 to (n, dim) unit vectors."""
+        if not len(batch):
+            return Embeddings(self.space, np.empty((0, self.space.dim), np.float32))
+        pixels = torch.from_numpy(batch).to(self.placement.device, self.placement.dtype)
+        with torch.inference_mode():
+            features = self.network.get_image_features(pixel_values=pixels)
+        return Embeddings(self.space, unit_rows(features))
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Texts to (n, dim) unit vectors. What goes beyond the model's length (64 tokens) is cut off."""
+        refuse_empty(texts)
+        ids = torch.from_numpy(self.tokens.encode(texts, self.network.config.text_config.max_position_embeddings))
+        rows = [np.empty((0, self.space.dim), np.float32)]
+        for chunk in ids.split(TEXTS_AT_ONCE) if len(texts) else ():
+            with torch.inference_mode():
+                # No attention mask: the model was trained to see its padding.
+                features = self.network.get_text_features(input_ids=chunk.to(self.placement.device))
+            rows.append(unit_rows(features))
+        return Embeddings(self.space, np.concatenate(rows))
+
+
+def unit_rows(features: Any) -> NDArray[np.float32]:
+    """The unit vectors in what ``get_…_features`` gives: an output object since transformers 5, before it a tensor."""
+    rows: Tensor = features if isinstance(features, Tensor) else features.pooler_output
+    unit: NDArray[np.float32] = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+    return unit
+
+
+def read_config(folder: Path, config: dict[str, Any]) -> SiglipConfig:
+    """transformers' config; WeightsError when the model is of another kind."""
+    kind = config.get("model_type")
+    if kind == "siglip2":
+        raise WeightsError(
+            f"{folder} is a NaFlex model, whose pictures keep their shape: not supported. "
+            "Take one of a fixed resolution, such as google/siglip2-base-patch16-224"
+        )
+    if kind != "siglip":
+        raise WeightsError(
+            f"{folder} holds a model of type {kind!r}, not 'siglip': for CLIP and its kin there is the encoder openclip"
+        )
+    from transformers import SiglipConfig
+
+    parsed = SiglipConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if parsed.vision_config.vision_use_head is False or (
+        parsed.vision_config.hidden_size != parsed.text_config.projection_size
+    ):
+        raise WeightsError(f"{folder}: pictures and texts do not get vectors of one size; it is no model to search with")
+    return parsed
+
+
+def read_network(checkpoint: Checkpoint, config: SiglipConfig, placement: Placement) -> SiglipModel:
+    """The network with every weight of the checkpoint and no other, ready for inference."""
+    from transformers import SiglipModel
+
+    with torch.device("meta"):
+        network = SiglipModel(config)
+    checkpoint.expect({name: tuple(value.shape) for name, value in network.state_dict().items()}, "a SigLIP model")
+    checkpoint.fill(network, device=placement.device, dtype=placement.dtype)
+    for tower in (network.text_model, network.vision_model):
+        # The one thing that no checkpoint holds: the row numbers of the position tables.
+        embeddings = tower.embeddings
+        count = embeddings.position_embedding.num_embeddings
+        embeddings.position_ids = torch.arange(count, device=placement.device)[None]
+    network.eval().requires_grad_(False)
+    return network
+
+
+def read_recipe(folder: Path, side: int, preprocess: str | None) -> PixelRecipe:
+    """What ``preprocessor_config.json`` (or ``processor_config.json``, as transformers 5 saves it) says."""
+    file = folder / "preprocessor_config.json"
+    if file.is_file():
+        settings = json.loads(file.read_text("utf-8"))
+    elif (file := folder / "processor_config.json").is_file():
+        settings = json.loads(file.read_text("utf-8")).get("image_processor", {})
+    else:
+        raise WeightsError(f"{folder} has no preprocessor_config.json: download the whole model")
+    size = settings.get("size")
+    if size != {"height": side, "width": side}:
+        raise WeightsError(f"{file} makes pictures of size {size}, but the network takes {side} × {side} pixels")
+    scale = settings.get("rescale_factor", 1 / 255)
+    steps = ("do_resize", "do_rescale", "do_normalize")
+    if not all(settings.get(step, True) for step in steps) or not math.isclose(scale, 1 / 255, rel_tol=1e-6):
+        raise WeightsError(f"{file} leaves out {', '.join(steps)} or scales by {scale} instead of 1/255: not supported")
+    mean, std = (tuple(map(float, settings.get(key, (0.5,) * 3))) for key in ("image_mean", "image_std"))
+    way = OWN_WAY if preprocess is None else check_way(preprocess)
+    return PixelRecipe(way, side, mean, std, Resampling(settings.get("resample", Resampling.BICUBIC)))
+
+
+def revision(checkpoint: Checkpoint, tokens: SiglipTokens, recipe: PixelRecipe) -> str:
+    """Digest of everything a vector depends on: weights, token ids, pixels."""
+    digest = hashlib.sha256(f"{checkpoint.digest()} {recipe!r}".encode())
+    digest.update(tokens.file.read_bytes())
+    return digest.hexdigest()
+
+
+def variant_name(variant: str) -> str:
+    """A hub id as it is; of a folder its last name."""
+    return Path(variant).resolve().name if Path(variant).is_dir() else variant
+
+
+def load(request: LoadRequest) -> Siglip2:
+    """The encoder ``siglip2:VARIANT``. With ``weights`` given, those are read and VARIANT is only its name.
+
+    Raises UsageError for a device, dtype or preprocess there is not, WeightsError for files that are missing, damaged or
+    of another model.
+    """
+    name = f"siglip2:{variant_name(request.variant)}"
+    placement = place(name, request)
+    folder = locate(request.weights or request.variant)
+    checkpoint = open_checkpoint(folder)
+    config = read_config(folder, checkpoint.config)
+    recipe = read_recipe(folder, config.vision_config.image_size, request.preprocess)
+    tokens = read_tokens(folder)
+    network = read_network(checkpoint, config, placement)
+    space = Space(name, revision(checkpoint, tokens, recipe), config.text_config.projection_size)
+    return Siglip2(space, network, tokens, recipe, placement)

@@ -1,0 +1,98 @@
+"""Path → the Frames shown at given times, without decoding the file from its start where it can be helped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+from ivsearch.domain import Frame
+from ivsearch.errors import MediaError
+from ivsearch.media.container import READ_FAULTS
+from ivsearch.media.decode import Picture, Video
+from ivsearch.media.faults import explain
+from ivsearch.media.gops import can_plan
+from ivsearch.media.still import ANIMATION_TIME_BASE, Still, is_still
+from ivsearch.media.straight import Timed, all_pictures
+from ivsearch.pictures import MAX_PIXELS, Transparency
+
+T = TypeVar("T", bound=Timed)
+
+
+def excerpt(
+    path: Path, times_s: Sequence[float], *, transparency: Transparency, max_pixels: int = MAX_PIXELS
+) -> list[Frame]:
+    """The Frames shown at ``times_s`` (ascending, counted from the first presented picture), each of them once.
+
+    A time beyond the end gives the last Frame; a photo is one Frame at 0. Raises MediaError in plain words.
+    """
+    try:
+        if is_still(path):
+            return _of_still(path, times_s, transparency, max_pixels)
+        return _of_video(path, times_s, transparency, max_pixels)
+    except READ_FAULTS as error:
+        raise MediaError(explain(path, error)) from error
+
+
+def _of_still(path: Path, times_s: Sequence[float], transparency: Transparency, max_pixels: int) -> list[Frame]:
+    with Still(path, max_pixels=max_pixels, transparency=transparency) as still:
+        if not still.is_animated:
+            return [Frame(0.0, still.pixels())]
+        wanted = [_ticks(time_s, ANIMATION_TIME_BASE) for time_s in times_s]
+        shown = _shown_at(still.pictures(), wanted)
+        return [Frame(float(picture.pts * ANIMATION_TIME_BASE), picture.pixels) for picture in shown]
+
+
+def _of_video(path: Path, times_s: Sequence[float], transparency: Transparency, max_pixels: int) -> list[Frame]:
+    with Video(path, max_pixels=max_pixels, transparency=transparency) as video:
+        first = next(all_pictures(video), None)
+        if first is None:
+            raise MediaError("no picture can be decoded: damaged, encrypted, or of an unknown kind; copy it again")
+        wanted = [first.pts + _ticks(time_s, video.time_base) for time_s in times_s]
+        if can_plan(video) and wanted[0] > first.pts and (frames := _sought(video, first.pts, wanted)):
+            return frames
+    with Video(path, max_pixels=max_pixels, transparency=transparency) as video:
+        return _frames(video, first.pts, _shown_at(all_pictures(video), wanted))
+
+
+def _sought(video: Video, first: int, wanted: Sequence[int]) -> list[Frame]:
+    """Decodes from the key frame before the first tick; nothing when seeking did not lead there."""
+    video.container.seek(wanted[0], stream=video.stream)
+    pictures = all_pictures(video)
+    start = next(pictures, None)
+    if start is None or start.pts > wanted[0]:
+        return []
+    return _frames(video, first, _shown_at(chain([start], pictures), wanted))
+
+
+def _frames(video: Video, first: int, pictures: Iterable[Picture]) -> list[Frame]:
+    return [
+        Frame(float((picture.pts - first) * video.time_base), video.pixels(picture.frame)) for picture in pictures
+    ]
+
+
+def _shown_at(pictures: Iterable[T], wanted: Sequence[int]) -> Iterator[T]:
+    """At every tick of ``wanted`` the last picture that had come, each picture once."""
+    left = list(wanted[::-1])
+    shown: T | None = None
+    given: T | None = None
+    for picture in pictures:
+        if shown is not None and picture.pts <= shown.pts:
+            continue
+        while shown is not None and left and left[-1] < picture.pts:
+            left.pop()
+            if given is not shown:
+                given = shown
+                yield shown
+        if not left:
+            return
+        shown = picture
+    if shown is not None and left and given is not shown:
+        yield shown
+
+
+def _ticks(time_s: float, time_base: Fraction) -> int:
+    # A time read off a Frame is a rounded one: half a tick keeps it on its own picture.
+    return int(Fraction(time_s) / time_base + Fraction(1, 2))
