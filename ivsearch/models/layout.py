@@ -43,7 +43,7 @@ def find_layout(folder: Path) -> Layout:
             check_file(single)
             return Layout(folder, (single,), None, None)
         if _named(index):
-            weight_map = _read_index(index)
+            weight_map = read_index(index)
             files = tuple(sorted({folder / name for name in weight_map.values()}))
             for file in files:
                 check_file(file, named_by=index.name)
@@ -82,7 +82,8 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_index(index: Path) -> dict[str, str]:
+def read_index(index: Path) -> dict[str, str]:
+    """The index's map from tensors to names of files in its folder. Raises WeightsError."""
     weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise WeightsError(f"{index} has no 'weight_map' from tensors to files: download it again")
