@@ -140,7 +140,9 @@ def _without_alpha(image: Image.Image) -> Image.Image:
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if image.mode == "LA":
         return image.convert("L")
-    return image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "RGBX") else image
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns of what is wanted here
+    return image.convert("RGB") if image.mode in ("RGBA", "RGBX") else image
 
 
 def _from_deep(image: Image.Image) -> Image.Image:

@@ -443,8 +443,11 @@ def test_a_file_that_vanishes_before_it_is_looked_at(
 class Choosy:
     """The real encoder, but for pictures of one size, over which it fails."""
 
+    batch_size = 16
+
     def __init__(self, mini: Encoder, width: int, *, raises: bool) -> None:
         self.mini, self.width, self.raises, self.space = mini, width, raises, mini.space
+        self.transparency = mini.transparency
 
     def preprocess(self, pixels: list) -> object:
         batch = self.mini.preprocess(pixels)

@@ -68,9 +68,7 @@ def _sought(video: Video, first: int, wanted: Sequence[int]) -> list[Frame]:
 
 
 def _frames(video: Video, first: int, pictures: Iterable[Picture]) -> list[Frame]:
-    return [
-        Frame(float((picture.pts - first) * video.time_base), video.pixels(picture.frame)) for picture in pictures
-    ]
+    return [Frame(float((picture.pts - first) * video.time_base), video.pixels(picture.frame)) for picture in pictures]
 
 
 def _shown_at(pictures: Iterable[T], wanted: Sequence[int]) -> Iterator[T]:

@@ -18,6 +18,7 @@ from ivsearch.encode import embed_images
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import MediaError, UsageError
 from ivsearch.media.still import Still
+from ivsearch.pictures import Transparency
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +27,8 @@ class CornerEncoder:
     """A stand-in that says which colour the top left and the bottom right pixel have."""
 
     space = Space("corner", "0", 6)
+    transparency = Transparency.ON_WHITE
+    batch_size = 16
 
     def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         return np.array([[*picture[0, 0], *picture[-1, -1]] for picture in pixels], np.float32)
