@@ -35,6 +35,13 @@ def find_layout(folder: Path) -> Layout:
     Raises WeightsError for a folder without weights, a damaged index, a file that is missing, empty, or a Git-LFS
     pointer, and for an index that names a file outside the folder.
     """
+    try:
+        return _find_layout(folder)
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be read ({error.strerror}): check its permissions and the disk") from error
+
+
+def _find_layout(folder: Path) -> Layout:
     if not folder.is_dir():
         raise WeightsError(f"{folder}: no such folder; name the folder that holds the model's config.json and weights")
     for stem in STEMS:

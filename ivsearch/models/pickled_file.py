@@ -47,7 +47,7 @@ class PickledFile:
             ) from error
         except Exception as error:
             # A damaged pickle can fail in any way.
-            reason = str(error).split("\n")[0] or type(error).__name__
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
             raise WeightsError(f"{self.path} is cut short or damaged ({reason}): download it again") from error
         if not isinstance(state_dict, dict):
             raise WeightsError(f"{self.path} should hold tensors by name, not one {type(state_dict).__name__}")
