@@ -17,9 +17,8 @@ from ivsearch.models.layout import STEMS, read_index
 HUB_ID = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
 BESIDE = ("*.json", "*.txt", "*.model")
 WEIGHTS = ("*.safetensors", "*.bin")
-# One wait for the hub's first answer. httpx counts its timeouts for each address, connect and read on their own, so
-# a host with eight addresses that swallow packets takes eight times as long; the deadline holds for all of it.
-ANSWER_S = 4.0
+# For the hub's first answer. The HTTP client starts its timeout anew for each address of a host, for connecting and
+# for every read, and looking up a name has none: only a clock of our own holds for all of it.
 DEADLINE_S = 6.0
 SHOWN = 3
 
@@ -141,7 +140,7 @@ def _listed(model: HubModel, state: str) -> list[str]:
 
     def ask() -> None:
         try:
-            info = HfApi().model_info(model.repository, revision=model.revision, timeout=ANSWER_S)
+            info = HfApi().model_info(model.repository, revision=model.revision, timeout=DEADLINE_S)
             answers.put([file.rfilename for file in info.siblings or []])
         except Exception as error:
             answers.put(error)
