@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Query, Removed, Skipped, Space, Turn
 from ivsearch.encode.table import encoder_row
-from ivsearch.errors import LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError
-from ivsearch.settings import Settings, load_settings
+from ivsearch.errors import LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError, WeightsError
+from ivsearch.settings import DEFAULT_ENCODER, Settings, load_settings
 from ivsearch.store.catalog import Catalog, Totals
 from ivsearch.store.files import set_aside
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
-from ivsearch.store.manifest import Manifest, read_manifest, write_manifest
+from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
 from ivsearch.store.refresh import refresh
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex, check_generation
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from ivsearch.encode.encoder import Encoder
     from ivsearch.ingest import IngestEvent, Progress
     from ivsearch.search.search import Search
-
-DEFAULT_ENCODER = "mini"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +101,28 @@ class Library:
     def encoder(self) -> Encoder:
         from ivsearch.encode import load_encoder
 
-        settings = self.settings
-        active = self.manifest().active
-        name = settings.encoder or (active.encoder if active else DEFAULT_ENCODER)
+        source, settings = self.source, self.settings
+        if not settings.weights:
+            _check_remembered(source.weights, "--weights")
         return load_encoder(
-            name, weights=settings.weights or None, device=settings.device, dtype=settings.dtype, preprocess=None
+            source.name,
+            weights=source.weights or None,
+            device=settings.device,
+            dtype=settings.dtype,
+            preprocess=source.preprocess or None,
+            attention=settings.attention,
+        )
+
+    @cached_property
+    def source(self) -> EncoderSource:
+        """How the encoder is loaded: as the settings say, and where they say nothing, as it was the last time."""
+        settings, manifest = self.settings, self.manifest()
+        name = settings.encoder or _active_name(manifest) or DEFAULT_ENCODER
+        before = manifest.source_of(name) or EncoderSource(name)
+        return EncoderSource(
+            name,
+            _absolute_folder(settings.weights) if settings.weights else before.weights,
+            settings.preprocess or before.preprocess,
         )
 
     @cached_property
@@ -152,6 +167,7 @@ class Library:
                 active=manifest.active or space,
                 fps=options.fps,
                 roots=tuple(sorted({*manifest.roots, *there})),
+                encoders={**_without(manifest.encoders, space.key), space.key: self.source},
             )
             write_manifest(self.folder, manifest)
             # Before new clip ids are given out: the index must not hold ids that this catalog will give again.
@@ -186,7 +202,7 @@ class Library:
         return Options(
             fps=fps,
             workers=settings.workers or None,
-            batch=settings.batch,
+            batch=settings.batch or self.encoder.batch_size,
             stall_s=settings.stall_s,
             max_pixels=settings.max_pixels,
             strict_hash=settings.strict_hash,
@@ -255,7 +271,8 @@ class Library:
         made_with = ", ".join(f"{each.encoder} {each.revision[:12]}" for each in known)
         raise SpaceMismatch(
             f"this library has no vectors of {space.encoder} {space.revision[:12]}, only of {made_with}. "
-            f"Add them (the old ones stay): ivsearch index --encoder {space.encoder}"
+            f"Add them (the old ones stay): ivsearch index --encoder {self.source.name}"
+            + (f" --weights {self.source.weights}" if self.source.weights else "")
         )
 
     # ---- care ----
@@ -372,6 +389,33 @@ def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """One path or several, absolute, links not followed."""
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     return [Path(os.path.abspath(path)) for path in several]
+
+
+def _active_name(manifest: Manifest) -> str:
+    """The encoder of the active Space as it was typed; in older libraries, as it calls itself."""
+    if manifest.active is None:
+        return ""
+    source = manifest.encoders.get(manifest.active.key)
+    return source.name if source else manifest.active.encoder
+
+
+def _absolute_folder(weights: str) -> str:
+    """A folder so that it is found from anywhere; a hub id as it is."""
+    path = Path(weights).expanduser()
+    return os.path.abspath(path) if path.exists() else weights
+
+
+def _check_remembered(weights: str, flag: str) -> None:
+    """Raises WeightsError when the folder that the library remembers is not there any more."""
+    if Path(weights).is_absolute() and not Path(weights).exists():
+        raise WeightsError(
+            f"the weights this library was made with were in {weights}, which is not there any more: "
+            f"say where they are now ({flag} DIR)"
+        )
+
+
+def _without(encoders: Mapping[str, EncoderSource], key: str) -> dict[str, EncoderSource]:
+    return {each: source for each, source in encoders.items() if each != key}
 
 
 def _bytes_of(paths: Iterator[Path]) -> int:

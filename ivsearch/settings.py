@@ -16,12 +16,13 @@ from ivsearch.errors import UsageError
 
 FILE_NAME = "ivsearch.toml"
 PREFIX = "IVSEARCH_"
+DEFAULT_ENCODER = "mini"
 # Variables of the test suite, not settings.
 FOREIGN = {"IVSEARCH_REQUIRE", "IVSEARCH_SHARED", "IVSEARCH_TEST_KILLS"}
 
 
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-LOWEST = {"fps": 0.001, "workers": 0, "batch": 1, "stall_s": 1.0, "max_pixels": 1}
+LOWEST = {"fps": 0.001, "workers": 0, "batch": 0, "stall_s": 1.0, "max_pixels": 1}
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -37,11 +38,13 @@ class Settings:
     encoder: str = _setting("", "encoder of new vectors; empty: the library's own, or mini for a new library")
     weights: str = _setting("", "folder or hub id of the encoder's weights, for encoders that need them")
     device: str = _setting("cpu", "torch device of the encoder")
-    dtype: str = _setting("float32", "torch dtype of the encoder")
+    dtype: str = _setting("float32", "what the encoder computes in: float32, bfloat16, float16 or fp8")
+    preprocess: str = _setting("", "way to prepare pictures, such as retrieval or clip; empty: the encoder's own")
+    attention: str = _setting("sdpa", "attention kernel of the encoder: sdpa, or flash with the package flash-attn")
     chat: str = _setting("", "chat model of ask and chat; empty: answers composed plainly from the evidence")
     fps: float = _setting(1.0, "frames sampled from each second of video")
     workers: int = _setting(0, "decoding processes; 0: one for every core, at most 8")
-    batch: int = _setting(16, "frames encoded at once")
+    batch: int = _setting(0, "frames encoded at once; 0: what suits the encoder on its device")
     stall_s: float = _setting(60.0, "seconds without a frame after which a decoder is given up")
     max_pixels: int = _setting(200_000_000, "pictures with more pixels than this are skipped")
     strict_hash: bool = _setting(False, "fingerprint whole files instead of samples of them")

@@ -24,6 +24,7 @@ from ivsearch.errors import (
     UsageError,
 )
 from ivsearch.library import Library, open_library
+from ivsearch.store.manifest import EncoderSource
 from ivsearch.store.vector_store import VectorStore
 
 from .conftest import library_with
@@ -252,7 +253,11 @@ def test_vectors_of_another_encoder_are_not_searched(library: Library, mini: Enc
         space = Space("other", "f" * 16, mini.space.dim)
 
     library.__dict__["encoder"] = Other()
-    with pytest.raises(SpaceMismatch, match=r"no vectors of other ffff.*only of mini .*ivsearch index --encoder other"):
+    library.__dict__["source"] = EncoderSource("other", "/somewhere")
+    with pytest.raises(
+        SpaceMismatch,
+        match=r"no vectors of other ffff.*only of mini .*ivsearch index --encoder other --weights /somewhere",
+    ):
         library.search("a cat")
 
 

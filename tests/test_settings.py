@@ -29,6 +29,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("fps = [1]", "setting 'fps' must be a number"),
         ("workers = true", "setting 'workers' must be a whole number, not True"),
         ("strict_hash = 'maybe'", "setting 'strict_hash' must be true or false, not 'maybe'"),
+        ("batch = -1", "setting 'batch' must be at least 0, not -1"),
         ("workers = -3", "setting 'workers' must be at least 0, not -3"),
         ("fps = nan", "setting 'fps' must be at least 0.001, not nan"),
         ("fps = ", r"cannot read .*ivsearch\.toml: "),

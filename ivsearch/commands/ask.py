@@ -53,6 +53,8 @@ def command(
     encoder: str | None,
     weights: str | None,
     device: str | None,
+    dtype: str | None,
+    preprocess: str | None,
     as_json: bool,
 ) -> None:
     """Answer a question from what the library shows.
@@ -65,7 +67,15 @@ def command(
         raise click.UsageError("the question is empty")
     readable(words)
     filters = filters_of(paths, kind, min_duration, max_duration, after, before)
-    with opened(library=library, encoder=encoder, weights=weights, device=device, chat=chat) as lib:
+    with opened(
+        library=library,
+        encoder=encoder,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        preprocess=preprocess,
+        chat=chat,
+    ) as lib:
         answer = lib.ask(words, k=k, filters=filters)
         warn(lib.searcher().complaints)
     if as_json:

@@ -40,11 +40,21 @@ def command(
     encoder: str | None,
     weights: str | None,
     device: str | None,
+    dtype: str | None,
+    preprocess: str | None,
     as_json: bool,
     jsonl: bool,
 ) -> None:
     """Ask on, in a conversation: a short question is understood from the ones before it."""
-    with opened(library=library, encoder=encoder, weights=weights, device=device, chat=chat) as lib:
+    with opened(
+        library=library,
+        encoder=encoder,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        preprocess=preprocess,
+        chat=chat,
+    ) as lib:
         answers = []
         for answer in talk(lib, questions or _typed(), k=k):
             answers.append(wire.answer(answer))

@@ -36,7 +36,7 @@ vectors, deleted ones are forgotten. Stop it when you like: it goes on from ther
 @encoder_options
 @click.option("--fps", type=float, help="Frames sampled from each second of video (default: 1, or the library's).")
 @click.option("--workers", type=click.IntRange(1), help="Decoding processes (default: one a core, at most 8).")
-@click.option("--batch", type=click.IntRange(1), help="Frames encoded at once.")
+@click.option("--batch", type=click.IntRange(1), help="Frames encoded at once (default: what suits the encoder).")
 @click.option("--stall-s", type=click.FloatRange(1), help="Give up a decoder that sends nothing for so long.")
 @click.option("--max-pixels", type=click.IntRange(1), help="Skip pictures with more pixels.")
 @click.option("--strict-hash", is_flag=True, default=None, help="Fingerprint whole files, not samples of them.")
@@ -49,6 +49,8 @@ def command(
     encoder: str | None,
     weights: str | None,
     device: str | None,
+    dtype: str | None,
+    preprocess: str | None,
     fps: float | None,
     workers: int | None,
     batch: int | None,
@@ -73,6 +75,8 @@ def command(
             encoder=encoder,
             weights=weights,
             device=device,
+            dtype=dtype,
+            preprocess=preprocess,
             workers=workers,
             batch=batch,
             stall_s=stall_s,

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ivsearch.domain import Filters, MediaKind
-from ivsearch.settings import library_folder, load_settings
+from ivsearch.settings import DEFAULT_ENCODER, library_folder, load_settings
 
 if TYPE_CHECKING:
+    from ivsearch.encode import Encoder
     from ivsearch.library import Library
+
+DTYPES = ("float32", "bfloat16", "float16", "fp8")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,6 +33,10 @@ def json_option(command: Command) -> Command:
 
 def encoder_options(command: Command) -> Command:
     for option in (
+        click.option(
+            "--preprocess", metavar="WAY", help="How pictures are prepared: retrieval, clip or classification."
+        ),
+        click.option("--dtype", type=click.Choice(DTYPES), help="What the encoder computes in (default: float32)."),
         click.option("--device", metavar="NAME", help="Torch device of the encoder, such as cpu or cuda."),
         click.option("--weights", metavar="DIR|HUB_ID", help="Weights of an encoder that does not bring its own."),
         click.option("--encoder", metavar="NAME", help="Encoder; `ivsearch models` lists them."),
@@ -95,6 +102,21 @@ def opened(*, create: bool = False, **flags: Any) -> Library:
 
     settings = load_settings(flags)
     return open_library(library_folder(settings), create=create, settings=settings)
+
+
+def loaded_encoder(**flags: str | None) -> Encoder:
+    """The encoder the flags and settings name, for verbs that need no library."""
+    from ivsearch.encode import load_encoder
+
+    settings = load_settings(flags)
+    return load_encoder(
+        settings.encoder or DEFAULT_ENCODER,
+        weights=settings.weights or None,
+        device=settings.device,
+        dtype=settings.dtype,
+        preprocess=settings.preprocess or None,
+        attention=settings.attention,
+    )
 
 
 def echo_json(document: Any) -> None:

@@ -65,6 +65,8 @@ def command(
     encoder: str | None,
     weights: str | None,
     device: str | None,
+    dtype: str | None,
+    preprocess: str | None,
     as_json: bool,
     jsonl: bool,
 ) -> None:
@@ -75,7 +77,9 @@ def command(
     readable(words)
     filters = filters_of(paths, kind, min_duration, max_duration, after, before)
     query = Query(words or None, existing(image) if image is not None else None, clip, filters)
-    with opened(library=library, encoder=encoder, weights=weights, device=device) as lib:
+    with opened(
+        library=library, encoder=encoder, weights=weights, device=device, dtype=dtype, preprocess=preprocess
+    ) as lib:
         hits = lib.find(query, k=k, per_media=per_media)
         warn(lib.searcher().complaints)
     if as_json:
