@@ -11,6 +11,8 @@ from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import UsageError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU_BATCH = 16
+GPU_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +20,16 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def batch_size(self) -> int:
+        """Pictures at once: enough to keep a GPU busy; a CPU gains nothing from more."""
+        return CPU_BATCH if self.device.type == "cpu" else GPU_BATCH
+
 
 def place(encoder: str, request: LoadRequest) -> Placement:
-    """Device and dtype of the request. Raises UsageError when the device is not here or the dtype not supported."""
+    """Device and dtype of the request. Raises UsageError when the device is not here or what is asked not supported."""
+    if request.attention != "sdpa":
+        raise UsageError(f"encoder {encoder!r} runs with attention 'sdpa', not {request.attention!r}: leave it out")
     if request.dtype not in DTYPES:
         raise UsageError(f"encoder {encoder!r} cannot run in dtype {request.dtype!r}; known: {', '.join(DTYPES)}")
     available = available_devices()

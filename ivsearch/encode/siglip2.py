@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,19 +41,36 @@ OWN_WAY = "retrieval"
 TEXTS_AT_ONCE = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """``side`` of its pictures in pixels, ``dim`` of its vectors, ``n_tokens`` of every text."""
+
+    side: int
+    dim: int
+    n_tokens: int
+
+
 class Siglip2:
     """The Encoder. ``load`` makes one. ``dim`` is the width of the towers."""
 
     transparency = Transparency.DROPPED
 
     def __init__(
-        self, space: Space, network: SiglipModel, tokens: SiglipTokens, recipe: PixelRecipe, placement: Placement
+        self,
+        space: Space,
+        network: SiglipModel,
+        tokens: SiglipTokens,
+        n_tokens: int,
+        recipe: PixelRecipe,
+        placement: Placement,
     ) -> None:
         self.space = space
         self.network = network
         self.tokens = tokens
+        self.n_tokens = n_tokens
         self.recipe = recipe
         self.placement = placement
+        self.batch_size = placement.batch_size
 
     def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Pictures (h, w, 3) uint8 to (n, 3, side, side) float32."""
@@ -70,7 +88,7 @@ class Siglip2:
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Texts to (n, dim) unit vectors. What goes beyond the model's length (64 tokens) is cut off."""
         refuse_empty(texts)
-        ids = torch.from_numpy(self.tokens.encode(texts, self.network.config.text_config.max_position_embeddings))
+        ids = torch.from_numpy(self.tokens.encode(texts, self.n_tokens))
         rows = [np.empty((0, self.space.dim), np.float32)]
         for chunk in ids.split(TEXTS_AT_ONCE) if len(texts) else ():
             with torch.inference_mode():
@@ -99,14 +117,28 @@ def read_config(folder: Path, config: dict[str, Any]) -> SiglipConfig:
         raise WeightsError(
             f"{folder} holds a model of type {kind!r}, not 'siglip': for CLIP and its kin there is the encoder openclip"
         )
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import SiglipConfig
 
-    parsed = SiglipConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if parsed.vision_config.vision_use_head is False or (
-        parsed.vision_config.hidden_size != parsed.text_config.projection_size
-    ):
-        raise WeightsError(f"{folder}: pictures and texts do not get vectors of one size; it is no model to search with")
+    # SigLIP's configs carry the start and end ids of another vocabulary; they are used nowhere, and warned about.
+    text = dict(config.get("text_config") or {}) | {"bos_token_id": None, "eos_token_id": None}
+    try:
+        parsed = SiglipConfig(text_config=text, vision_config=config.get("vision_config"))
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder / 'config.json'} is no config of a SigLIP model ({error})") from error
     return parsed
+
+
+def read_sizes(folder: Path, config: SiglipConfig) -> Sizes:
+    """WeightsError when the two towers do not end in one space."""
+    vision: Any = config.vision_config
+    text: Any = config.text_config
+    if not vision.vision_use_head or vision.hidden_size != text.projection_size:
+        raise WeightsError(
+            f"{folder}: its pictures and texts do not get vectors of one size: name a model made for search, "
+            "such as google/siglip2-base-patch16-224"
+        )
+    return Sizes(vision.image_size, text.projection_size, text.max_position_embeddings)
 
 
 def read_network(checkpoint: Checkpoint, config: SiglipConfig, placement: Placement) -> SiglipModel:
@@ -117,9 +149,9 @@ def read_network(checkpoint: Checkpoint, config: SiglipConfig, placement: Placem
         network = SiglipModel(config)
     checkpoint.expect({name: tuple(value.shape) for name, value in network.state_dict().items()}, "a SigLIP model")
     checkpoint.fill(network, device=placement.device, dtype=placement.dtype)
-    for tower in (network.text_model, network.vision_model):
+    towers: tuple[Any, ...] = (network.text_model, network.vision_model)
+    for embeddings in (tower.embeddings for tower in towers):
         # The one thing that no checkpoint holds: the row numbers of the position tables.
-        embeddings = tower.embeddings
         count = embeddings.position_embedding.num_embeddings
         embeddings.position_ids = torch.arange(count, device=placement.device)[None]
     network.eval().requires_grad_(False)
@@ -162,16 +194,17 @@ def variant_name(variant: str) -> str:
 def load(request: LoadRequest) -> Siglip2:
     """The encoder ``siglip2:VARIANT``. With ``weights`` given, those are read and VARIANT is only its name.
 
-    Raises UsageError for a device, dtype or preprocess there is not, WeightsError for files that are missing, damaged or
-    of another model.
+    Raises UsageError for a device, dtype or preprocess there is not, WeightsError for files that are missing, damaged
+    or of another model.
     """
     name = f"siglip2:{variant_name(request.variant)}"
     placement = place(name, request)
     folder = locate(request.weights or request.variant)
     checkpoint = open_checkpoint(folder)
     config = read_config(folder, checkpoint.config)
-    recipe = read_recipe(folder, config.vision_config.image_size, request.preprocess)
+    sizes = read_sizes(folder, config)
+    recipe = read_recipe(folder, sizes.side, request.preprocess)
     tokens = read_tokens(folder)
     network = read_network(checkpoint, config, placement)
-    space = Space(name, revision(checkpoint, tokens, recipe), config.text_config.projection_size)
-    return Siglip2(space, network, tokens, recipe, placement)
+    space = Space(name, revision(checkpoint, tokens, recipe), sizes.dim)
+    return Siglip2(space, network, tokens, sizes.n_tokens, recipe, placement)

@@ -58,6 +58,16 @@ ENCODERS: tuple[EncoderRow, ...] = (
         needs_weights=False,
         module="ivsearch.encode.mini",
     ),
+    EncoderRow(
+        name="siglip2",
+        summary="SigLIP and SigLIP 2 at a fixed resolution, such as siglip2:google/siglip2-base-patch16-224.",
+        dim=None,
+        languages="about 100 (SigLIP 2); SigLIP: English, or multilingual by model",
+        licence="Apache-2.0",
+        needs_weights=False,
+        module="ivsearch.encode.siglip2",
+        takes_variant=True,
+    ),
 )
 
 
