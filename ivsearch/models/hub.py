@@ -41,14 +41,47 @@ def hub_model(weights: str) -> HubModel | None:
 
 
 def locate(weights: str) -> Path:
-    """The folder of ``weights``: that folder itself, or the snapshot of a hub id in the hub's cache.
+    """The folder of ``weights``: that folder itself, or the snapshot of a hub id, as ``pull`` gives it.
 
-    A hub id that is cached whole is answered without the network, whatever the hub holds by now. Otherwise, unless
-    ``HF_HUB_OFFLINE`` is set, the files that loading needs are downloaded: ``.json``, ``.txt``, ``.model`` and
-    ``.safetensors``, or ``.bin`` where there are no ``.safetensors``.
-
-    Raises WeightsError for a folder that is not there, and, within seconds, for a hub that cannot be reached.
+    Raises WeightsError for a folder that is not there, and what ``pull`` raises.
     """
+    folder = _folder(weights)
+    return pull(_named_model(weights)) if folder is None else folder
+
+
+def at_hand(weights: str) -> Path:
+    """As ``locate``, but asks no network: the snapshot of a hub id is as it is, whole or not."""
+    folder = _folder(weights)
+    if folder is not None:
+        return folder
+    model = _named_model(weights)
+    snapshot = cached_snapshot(model)
+    if snapshot is None:
+        raise WeightsError(f"{_state(model, None, [])}: run `ivsearch models pull {model}` first")
+    return snapshot
+
+
+def missing_at_hand(weights: str) -> list[str]:
+    """Names of needed files that the snapshot of a hub id lacks. Of a folder nobody knows what belongs there."""
+    return [] if _folder(weights) else lacking(_named_model(weights), at_hand(weights))
+
+
+def pull(model: HubModel) -> Path:
+    """The folder of the model's snapshot in the hub's cache, downloaded where it is not whole.
+
+    What is cached whole is answered without the network, whatever the hub holds by now. Otherwise, unless
+    ``HF_HUB_OFFLINE`` is set, the files that loading needs are downloaded: ``.json``, ``.txt``, ``.model`` and
+    ``.safetensors``, or ``.bin`` where there are no ``.safetensors``. Raises WeightsError: within seconds where the
+    hub cannot be reached.
+    """
+    snapshot = cached_snapshot(model)
+    missing = lacking(model, snapshot) if snapshot else []
+    if snapshot and not missing:
+        return snapshot
+    return _download(model, _state(model, snapshot, missing))
+
+
+def _folder(weights: str) -> Path | None:
     if not weights:
         raise WeightsError("the name of the weights is empty: give a folder or a hub id")
     folder = Path(weights).expanduser()
@@ -56,14 +89,14 @@ def locate(weights: str) -> Path:
         return folder
     if folder.exists():
         raise WeightsError(f"{weights} is a file: name the folder that holds it, {folder.parent}")
+    return None
+
+
+def _named_model(weights: str) -> HubModel:
     model = hub_model(weights)
     if model is None:
         raise WeightsError(f"{weights}: no such folder (a model of the hub is written org/name or org/name@revision)")
-    snapshot = cached_snapshot(model)
-    lacking = _lacking(model, snapshot) if snapshot else []
-    if snapshot and not lacking:
-        return snapshot
-    return _download(model, _state(model, snapshot, lacking))
+    return model
 
 
 def cached_snapshot(model: HubModel) -> Path | None:
@@ -93,7 +126,7 @@ def needed(names: Iterable[str]) -> list[str]:
     return chosen
 
 
-def _lacking(model: HubModel, snapshot: Path) -> list[str]:
+def lacking(model: HubModel, snapshot: Path) -> list[str]:
     """Names of the needed files that the snapshot lacks: by the listing kept at download, else by the index."""
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
@@ -167,13 +200,13 @@ def _listed(model: HubModel, state: str) -> list[str]:
     return list(answer)
 
 
-def _state(model: HubModel, snapshot: Path | None, lacking: Sequence[str]) -> str:
+def _state(model: HubModel, snapshot: Path | None, missing: Sequence[str]) -> str:
     from huggingface_hub import constants
 
     if snapshot is None:
         return f"{model} is no folder here and not in the hub's cache ({constants.HF_HUB_CACHE})"
-    more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-    return f"{model} is only partly downloaded: {snapshot} lacks {', '.join(lacking[:SHOWN])}{more}"
+    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    return f"{model} is only partly downloaded: {snapshot} lacks {', '.join(missing[:SHOWN])}{more}"
 
 
 def _unreachable(model: HubModel, state: str, obstacle: str, cause: Exception | None) -> NoReturn:

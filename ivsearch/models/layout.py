@@ -95,7 +95,7 @@ def read_index(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise WeightsError(f"{index} has no 'weight_map' from tensors to files: download it again")
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or not _stays_inside(name):
+        if not isinstance(name, str) or not stays_inside(name):
             raise WeightsError(
                 f"{index}: tensor {tensor!r} is said to be in {name!r}, which is no file of this folder; "
                 "do not trust this checkpoint, download it again from its publisher"
@@ -103,7 +103,8 @@ def read_index(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _stays_inside(name: str) -> bool:
+def stays_inside(name: str) -> bool:
+    """Whether ``name``, read from a file one need not trust, names a file of the folder it stands in."""
     path = PurePosixPath(name)
     return bool(path.name) and not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name)
 
