@@ -148,7 +148,8 @@ class Hit:
     """What was found. ``[start_s, end_s)`` spans the merged Clips, ``moment`` the best part of it.
 
     ``score`` is the cosine similarity in the Space; it orders hits of one query and nothing else.
-    ``clip_id`` is the best Clip of the span.
+    ``clip_id`` is the best Clip of the span. A hit that was ranked again has the score of the re-ranker, and
+    ``retrieval_score`` is the one it was found with.
     """
 
     rank: int
@@ -160,16 +161,36 @@ class Hit:
     start_s: float
     end_s: float
     moment: Moment
+    retrieval_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """The best ``depth`` hits of a search are judged again by a second, stronger encoder.
+
+    ``weights`` and ``dtype`` empty: as the library loads its own. ``itm``: by its image-text matching head, which sees
+    picture and text together, instead of by the cosine in its Space.
+    """
+
+    encoder: str
+    weights: str = ""
+    dtype: str = ""
+    depth: int = 20
+    itm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """The answer to one Query in one Space, best first. Behaves as a sequence of Hit."""
+    """The answer to one Query in one Space, best first. Behaves as a sequence of Hit.
+
+    ``reranker``: the Space of the encoder that ranked the best of them again.
+    """
 
     query: Query
     space: Space
     hits: tuple[Hit, ...]
     matched: bool
+    reranker: Space | None = None
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Query, Removed, Skipped, Space, Turn
+from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Query, Removed, Reranking, Skipped, Space, Turn
 from ivsearch.encode.table import encoder_row
 from ivsearch.errors import LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError, WeightsError
 from ivsearch.settings import DEFAULT_ENCODER, Settings, load_settings
@@ -80,6 +80,7 @@ class Library:
         self.settings = settings
         self.thumbs = Thumbs(folder / "thumbs")
         self._search: Search | None = None
+        self._rerankers: dict[tuple[EncoderSource, str], Encoder] = {}
 
     def __enter__(self) -> Library:
         return self
@@ -227,14 +228,55 @@ class Library:
         k: int = 10,
         filters: Filters | None = None,
         per_media: int | None = None,
+        rerank: Reranking | None = None,
     ) -> list[Hit]:
         """The k best hits for a text in any language, an image file, or a Clip of this library."""
         query = Query(text, Path(image) if image is not None else None, clip, filters or Filters())
-        return list(self.find(query, k=k, per_media=per_media).hits)
+        return list(self.find(query, k=k, per_media=per_media, rerank=rerank).hits)
 
-    def find(self, query: Query, *, k: int = 10, per_media: int | None = None) -> Hits:
-        """Like ``search``, with the query, the Space and whether anything matched."""
-        return self.searcher().find(query, k, per_media)
+    def find(self, query: Query, *, k: int = 10, per_media: int | None = None, rerank: Reranking | None = None) -> Hits:
+        """Like ``search``, with the query, the Space and whether anything matched.
+
+        ``rerank``: more hits are found, the best of them judged again, and the first k of the new order are given.
+        """
+        if rerank is None:
+            return self.searcher().find(query, k, per_media)
+        from ivsearch.search.rerank import Reranker, spread
+
+        encoder, searcher = self._reranker(rerank), self.searcher()
+        vectors = VectorStore(self.folder / "vectors", encoder.space)
+        found = searcher.find(query, max(k, rerank.depth) if k > 0 else k, per_media)
+        reranker = Reranker(encoder, self.catalog, vectors, searcher.complain)
+        return spread(reranker.rank(found, depth=rerank.depth, itm=rerank.itm), k, per_media)
+
+    def _reranker(self, wanted: Reranking) -> Encoder:
+        """The encoder that ranks again, loaded once; the library's own when it is the same."""
+        from ivsearch.encode import load_encoder
+
+        needs_weights = encoder_row(wanted.encoder)[0].needs_weights
+        before = self.manifest().source_of(wanted.encoder)
+        ours = self.source.weights if needs_weights else ""
+        weights = _absolute_folder(wanted.weights) if wanted.weights else before.weights if before else ours
+        if needs_weights and not weights:
+            raise UsageError(
+                f"re-ranker {wanted.encoder!r} needs weights: give a folder or a hub id (--rerank-weights)"
+            )
+        source = EncoderSource(wanted.encoder, weights, before.preprocess if before else "")
+        dtype = wanted.dtype or self.settings.dtype
+        if (source, dtype) == (self.source, self.settings.dtype):
+            return self.encoder
+        if not wanted.weights:
+            _check_remembered(weights, "--rerank-weights")
+        if (source, dtype) not in self._rerankers:
+            self._rerankers[source, dtype] = load_encoder(
+                source.name,
+                weights=source.weights or None,
+                device=self.settings.device,
+                dtype=dtype,
+                preprocess=source.preprocess or None,
+                attention=self.settings.attention,
+            )
+        return self._rerankers[source, dtype]
 
     def searcher(self) -> Search:
         """What searches: opened once, and anew when the library has changed since."""

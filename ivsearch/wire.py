@@ -38,9 +38,12 @@ def moment(noun: Moment) -> dict[str, Any]:
 
 
 def hit(noun: Hit) -> dict[str, Any]:
+    """``retrieval_score`` only where the hit was ranked again."""
+    again = {} if noun.retrieval_score is None else {"retrieval_score": round(noun.retrieval_score, SCORE_DIGITS)}
     return {
         "rank": noun.rank,
         "score": round(noun.score, SCORE_DIGITS),
+        **again,
         "path": str(noun.path),
         "media_id": noun.media_id,
         "kind": noun.kind.value,
@@ -74,10 +77,12 @@ def filters(noun: Filters) -> dict[str, Any]:
 
 
 def hits(noun: Hits) -> dict[str, Any]:
+    """``reranker`` only where hits were ranked again."""
     return {
         "query": query(noun.query),
         "filters": filters(noun.query.filters),
         "space": space(noun.space),
+        **({} if noun.reranker is None else {"reranker": space(noun.reranker)}),
         "hits": [hit(each) for each in noun.hits],
         "matched": noun.matched,
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import datetime
 
 import click
 
 from ivsearch import wire
 from ivsearch.commands.options import (
+    DTYPES,
     echo_json,
     echo_jsonl,
     encoder_options,
@@ -21,7 +23,7 @@ from ivsearch.commands.options import (
     readable,
     warn,
 )
-from ivsearch.domain import Query
+from ivsearch.domain import Query, Reranking
 from ivsearch.render import hits_text
 
 NOTHING_MATCHED = 1
@@ -35,6 +37,7 @@ Examples:
   ivsearch search "red car" --kind video --path '*/2024/*' --min-duration 1m
   ivsearch search --image beach.jpg --json
   ivsearch search --clip 1234                 # more like this one
+  ivsearch search "a red car" --rerank internvl-g --rerank-weights DIR
 """
 )
 @click.argument("text", nargs=-1, metavar="[TEXT]...")
@@ -44,6 +47,11 @@ Examples:
 @click.option(
     "--per-media", type=click.IntRange(1), help="At most so many hits of one file (default: as few as fill -k hits)."
 )
+@click.option("--rerank", metavar="NAME", help="Encoder that judges the best hits again.")
+@click.option("--rerank-weights", metavar="DIR|HUB_ID", help="Its weights (default: the library's).")
+@click.option("--rerank-dtype", type=click.Choice(DTYPES), help="What it computes in (default: as --dtype).")
+@click.option("--rerank-depth", type=click.IntRange(1), help="How many hits it judges (default: 20).")
+@click.option("--rerank-itm", is_flag=True, help="By its image-text matching head (experimental; texts only).")
 @filter_options
 @library_option
 @encoder_options
@@ -55,6 +63,11 @@ def command(
     clip: int | None,
     k: int,
     per_media: int | None,
+    rerank: str | None,
+    rerank_weights: str | None,
+    rerank_dtype: str | None,
+    rerank_depth: int | None,
+    rerank_itm: bool,
     paths: tuple[str, ...],
     kind: str | None,
     min_duration: str | None,
@@ -75,12 +88,13 @@ def command(
     if sum((bool(words), image is not None, clip is not None)) != 1:
         raise click.UsageError("say what to look for: a text, or --image FILE, or --clip ID (one of them)")
     readable(words)
+    again = _reranking(rerank, rerank_weights, rerank_dtype, rerank_depth, rerank_itm)
     filters = filters_of(paths, kind, min_duration, max_duration, after, before)
     query = Query(words or None, existing(image) if image is not None else None, clip, filters)
     with opened(
         library=library, encoder=encoder, weights=weights, device=device, dtype=dtype, preprocess=preprocess
     ) as lib:
-        hits = lib.find(query, k=k, per_media=per_media)
+        hits = lib.find(query, k=k, per_media=per_media, rerank=again)
         warn(lib.searcher().complaints)
     if as_json:
         echo_json(wire.hits(hits))
@@ -90,3 +104,14 @@ def command(
         click.echo(hits_text(hits))
     if not hits.matched:
         sys.exit(NOTHING_MATCHED)
+
+
+def _reranking(
+    encoder: str | None, weights: str | None, dtype: str | None, depth: int | None, itm: bool
+) -> Reranking | None:
+    if encoder is None:
+        if weights or dtype or depth or itm:
+            raise click.UsageError("--rerank-weights, -dtype, -depth and -itm go with --rerank NAME")
+        return None
+    asked = Reranking(encoder, weights or "", dtype or "", itm=itm)
+    return asked if depth is None else replace(asked, depth=depth)

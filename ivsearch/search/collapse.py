@@ -16,11 +16,15 @@ def collapse(
     With None that limit is as small as it can be while k spans are still shown: one a Media in a big library, more
     when only a few Media are searched.
     """
-    limit = per_media or 1
-    if per_media is None:
-        longest = max((len(of_media) for of_media in spans.values()), default=1)
-        while limit < longest and sum(min(limit, len(of_media)) for of_media in spans.values()) < k:
-            limit += 1
+    limit = per_media or smallest_limit([len(of_media) for of_media in spans.values()], k)
     shown = [(media_id, span) for media_id, of_media in spans.items() for span in of_media[:limit]]
     shown.sort(key=lambda each: (-each[1].score, each[0], each[1].start_s))
     return shown[:k]
+
+
+def smallest_limit(counts: Sequence[int], k: int) -> int:
+    """How many of each Media to show at most, so that k are shown; ``counts`` says how many each has."""
+    limit, longest = 1, max(counts, default=1)
+    while limit < longest and sum(min(limit, count) for count in counts) < k:
+        limit += 1
+    return limit

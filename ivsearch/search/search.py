@@ -28,6 +28,19 @@ MEDIA_PER_HIT = 10
 MIN_MEDIA = 150
 
 
+def encode_query(encoder: Encoder, query: Query) -> NDArray[np.float32]:
+    """A text or an image file as one unit vector (dim,). Raises MediaError for an image that cannot be read."""
+    if query.image is None:
+        return encoder.encode_texts([query.text or ""]).vectors[0]
+    # Read as indexing reads it, so that a picture of the library finds itself.
+    try:
+        with Still(query.image, transparency=encoder.transparency) as still:
+            pixels = still.pixels()
+    except MediaError as error:
+        raise MediaError(f"{query.image}: {error}") from error
+    return encoder.encode_images(encoder.preprocess([pixels])).vectors[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """Everything a search reads. ``complaints`` collects damaged Media that were left out."""
@@ -59,17 +72,9 @@ class Search:
         """The query as one unit vector (dim,) float32."""
         if sum(part is not None for part in (query.text, query.image, query.clip_id)) != 1:
             raise UsageError("ask for exactly one of a text, an image or a clip")
-        if query.text is not None:
-            return self.encoder.encode_texts([query.text]).vectors[0]
-        if query.image is not None:
-            # Read as indexing reads it, so that a picture of the library finds itself.
-            try:
-                with Still(query.image, transparency=self.encoder.transparency) as still:
-                    pixels = still.pixels()
-            except MediaError as error:
-                raise MediaError(f"{query.image}: {error}") from error
-            return self.encoder.encode_images(self.encoder.preprocess([pixels])).vectors[0]
-        return self._clip_vector(query.clip_id or 0)
+        if query.clip_id is not None:
+            return self._clip_vector(query.clip_id)
+        return encode_query(self.encoder, query)
 
     def _clip_vector(self, clip_id: int) -> NDArray[np.float32]:
         clip = self.catalog.clips([clip_id]).get(clip_id)

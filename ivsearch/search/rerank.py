@@ -1,0 +1,191 @@
+"""rerank: the best hits of a search, judged again by a stronger encoder that looks at their Moments alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivsearch.clips import Span, frame_ends_s, pool
+from ivsearch.domain import FrameVectors, Hit, Hits, MediaId, MediaKind, Query
+from ivsearch.encode.encoder import Encoder, Matcher
+from ivsearch.errors import LibraryDamaged, MediaError, UsageError
+from ivsearch.media.excerpt import excerpt
+from ivsearch.search.collapse import smallest_limit
+from ivsearch.search.search import encode_query
+from ivsearch.store.catalog import Catalog
+from ivsearch.store.vector_store import VectorStore
+
+FRAMES = 8
+"""Frames looked at of each Moment, spread evenly: as many as in the InternVL-C video protocol."""
+
+MAX_READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is judged of one Media: ``[start_s, end_s)``."""
+
+    media_id: MediaId
+    kind: MediaKind
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A Scene whose pictures cannot be had, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reranker:
+    """``vectors`` are those the library has in the encoder's own Space, often none. ``complain`` hears of every hit
+    that could not be judged."""
+
+    encoder: Encoder
+    catalog: Catalog
+    vectors: VectorStore
+    complain: Callable[[str], None]
+
+    def rank(self, hits: Hits, *, depth: int, itm: bool) -> Hits:
+        """The first ``depth`` hits in the order of their new scores; below them, as they were, those that cannot be
+        judged and all the others. Raises UsageError when the encoder has no image-text matching, or no text is asked.
+        """
+        if depth < 1:
+            raise UsageError(f"the number of hits to rank again must be at least 1, not {depth}")
+        best = hits.hits[:depth]
+        scenes = [Scene(hit.media_id, hit.kind, hit.moment.start_s, hit.moment.end_s) for hit in best]
+        scores = self._matches(hits.query, scenes) if itm else self._cosines(hits.query, scenes)
+        judged = [
+            replace(hit, score=score, retrieval_score=hit.score)
+            for hit, score in zip(best, scores, strict=True)
+            if not isinstance(score, Unread)
+        ]
+        unread = []
+        for hit, score in zip(best, scores, strict=True):
+            if isinstance(score, Unread):
+                self.complain(f"{hit.path}: not ranked again, {score.reason}")
+                unread.append(hit)
+        judged.sort(key=lambda hit: -hit.score)
+        ordered = [*judged, *unread, *hits.hits[depth:]]
+        return replace(hits, hits=_numbered(ordered), reranker=self.encoder.space)
+
+    def _cosines(self, query: Query, scenes: Sequence[Scene]) -> list[float | Unread]:
+        vector = self._query_vector(query)
+        return [each if isinstance(each, Unread) else float(each @ vector) for each in self._scene_vectors(scenes)]
+
+    def _matches(self, query: Query, scenes: Sequence[Scene]) -> list[float | Unread]:
+        """The mean over each Scene's frames of the probability that frame and text belong together."""
+        if not isinstance(self.encoder, Matcher):
+            raise UsageError(
+                f"encoder {self.encoder.space.encoder!r} has no image-text matching: leave --rerank-itm out, "
+                "or use --rerank internvl-g"
+            )
+        if query.text is None:
+            raise UsageError("--rerank-itm judges pictures against a text: ask for a text, or leave it out")
+        scores: list[float | Unread] = []
+        for batch in self._pictures(scenes):
+            if isinstance(batch, Unread):
+                scores.append(batch)
+            else:
+                scores.append(float(self.encoder.match(batch, [query.text] * len(batch)).mean()))
+        return scores
+
+    def _query_vector(self, query: Query) -> NDArray[np.float32]:
+        if query.clip_id is None:
+            return encode_query(self.encoder, query)
+        clip = self.catalog.clips([query.clip_id])[query.clip_id]  # the search has found it before
+        kind = self.catalog.media([clip.media_id])[clip.media_id].kind
+        (vector,) = self._scene_vectors([Scene(clip.media_id, kind, clip.start_s, clip.end_s)])
+        if isinstance(vector, Unread):
+            raise MediaError(f"clip {query.clip_id} cannot be looked at again: {vector.reason}")
+        return vector
+
+    def _scene_vectors(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:
+        """A unit vector (dim,) a Scene: the mean of its frames' vectors, stored ones where the library has them."""
+        vectors: list[NDArray[np.float32] | Unread | None] = [self._stored(scene) for scene in scenes]
+        missing = [place for place, vector in enumerate(vectors) if vector is None]
+        seen = self._pictures([scenes[place] for place in missing])
+        pooled = iter(self._pooled([batch for batch in seen if not isinstance(batch, Unread)]))
+        for place, batch in zip(missing, seen, strict=True):
+            vectors[place] = batch if isinstance(batch, Unread) else next(pooled)
+        return [vector for vector in vectors if vector is not None]
+
+    def _pooled(self, batches: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Preprocessed frames of n Scenes → (n, dim), encoded as many at once as suits the encoder."""
+        if not batches:
+            return np.empty((0, self.encoder.space.dim), np.float32)
+        frames, size = np.concatenate(batches), self.encoder.batch_size
+        parts = [self.encoder.encode_images(frames[at : at + size]).vectors for at in range(0, len(frames), size)]
+        edges = accumulate((len(batch) for batch in batches), initial=0)
+        return pool(np.concatenate(parts), [Span(first, last - first, 0.0, 0.0) for first, last in pairwise(edges)])
+
+    def _stored(self, scene: Scene) -> NDArray[np.float32] | None:
+        encoding = self.catalog.encodings(self.encoder.space, [scene.media_id]).get(scene.media_id)
+        if encoding is None:
+            return None
+        try:
+            frames = self.vectors.read(encoding.record)
+        except LibraryDamaged:
+            return None  # `verify` tells of it; the file itself is still there to look at
+        if not len(frames.kept):
+            return None
+        duration_s = self.catalog.media([scene.media_id])[scene.media_id].duration_s
+        return pool(frames.vectors, [_frames_of(scene, frames, duration_s)])[0]
+
+    def _pictures(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:
+        """Each Scene's frames, preprocessed; read by several threads at once."""
+        paths = self.catalog.media_paths(list({scene.media_id for scene in scenes}))
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_READERS), "reader") as threads:
+            return list(threads.map(lambda scene: self._look(scene, paths.get(scene.media_id, [])), scenes))
+
+    def _look(self, scene: Scene, paths: Sequence[Path]) -> NDArray[np.float32] | Unread:
+        there = next((path for path in chain(filter(Path.exists, paths), paths)), None)
+        if there is None:
+            return Unread("it has just been removed from the library")
+        try:
+            frames = excerpt(there, _times_s(scene), transparency=self.encoder.transparency)
+        except MediaError as error:
+            return Unread(str(error))
+        return self.encoder.preprocess([frame.pixels for frame in frames])
+
+
+def spread(hits: Hits, k: int, per_media: int | None) -> Hits:
+    """The first k of ``hits``, at most ``per_media`` of one Media; None: as few of one as still fill k, as in a search
+    without re-ranking."""
+    counts: dict[MediaId, int] = {}
+    for hit in hits.hits:
+        counts[hit.media_id] = counts.get(hit.media_id, 0) + 1
+    limit = per_media or smallest_limit(list(counts.values()), k)
+    shown: list[Hit] = []
+    for hit in hits.hits:
+        if sum(other.media_id == hit.media_id for other in shown) < limit:
+            shown.append(hit)
+    return replace(hits, hits=_numbered(shown[:k]))
+
+
+def _numbered(hits: Sequence[Hit]) -> tuple[Hit, ...]:
+    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(hits, 1))
+
+
+def _times_s(scene: Scene) -> list[float]:
+    """The middles of FRAMES equal parts."""
+    length_s = scene.end_s - scene.start_s
+    return [scene.start_s + (part + 0.5) / FRAMES * length_s for part in range(FRAMES)]
+
+
+def _frames_of(scene: Scene, frames: FrameVectors, duration_s: float) -> Span:
+    """The stored frames shown during the Scene; at least the one that stands when it begins."""
+    pts_s = frames.pts_s
+    shown = np.flatnonzero((pts_s < scene.end_s) & (frame_ends_s(pts_s, duration_s) > scene.start_s))
+    if len(shown) == 0:
+        shown = np.array([max(int(np.searchsorted(pts_s, scene.start_s, side="right")) - 1, 0)])
+    return Span(int(shown[0]), len(shown), scene.start_s, scene.end_s)
