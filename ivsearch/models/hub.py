@@ -84,7 +84,10 @@ def pull(model: HubModel) -> Path:
 def _folder(weights: str) -> Path | None:
     if not weights:
         raise WeightsError("the name of the weights is empty: give a folder or a hub id")
-    folder = Path(weights).expanduser()
+    try:
+        folder = Path(weights).expanduser()
+    except RuntimeError as error:
+        raise WeightsError(f"{weights}: no such folder ({error})") from error
     if folder.is_dir():
         return folder
     if folder.exists():

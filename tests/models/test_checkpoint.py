@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ivsearch.errors import WeightsError
 from ivsearch.models.checkpoint import open_checkpoint
+from tests.conftest import REQUIRED
 
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123\n"
 
@@ -138,6 +139,23 @@ def test_fill_takes_a_part_by_its_prefix_and_places_by_name(tmp_path: Path) -> N
     open_checkpoint(written(tmp_path, write_single)).fill(inner, "inner.", device=place, dtype=torch.float64)
     assert sorted(asked) == ["bias", "weight"]
     torch.testing.assert_close(inner.weight.data, small_tensors()["inner.weight"].double(), rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("write", LAYOUTS)
+def test_fill_on_a_gpu_is_fill_on_the_cpu(write: Write, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        assert "gpu" not in REQUIRED, "torch finds no CUDA device"
+        pytest.skip("torch finds no CUDA device")
+    filled = {}
+    for device in ("cpu", "cuda"):
+        with torch.device("meta"):
+            module = Small()
+        open_checkpoint(written(tmp_path, write)).fill(module, device=device, dtype=torch.float16)
+        filled[device] = module.state_dict()
+    for name, tensor in filled["cpu"].items():
+        assert filled["cuda"][name].is_cuda
+        torch.testing.assert_close(filled["cuda"][name].cpu(), tensor, rtol=0, atol=0)
 
 
 def test_the_fixtures_read_as_safetensors_and_torch_read_them(shared: Path) -> None:

@@ -343,6 +343,8 @@ def test_odd_names_are_told(tmp_path: Path) -> None:
     file.write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"is a file: name the folder that holds it, "):
         locate(str(file))
+    with pytest.raises(WeightsError, match=r"^~nobody-here/x: no such folder \(Could not determine home"):
+        locate("~nobody-here/x")
     with pytest.raises(WeightsError, match="the name of the weights is empty"):
         locate("")
     with pytest.raises(WeightsError, match=r"org/a--b: no such folder, and no name of a model on the hub"):
