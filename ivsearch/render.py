@@ -131,7 +131,7 @@ def summary_text(summary: IndexSummary, *, quiet: bool) -> str:
                 parts.append("1 image" if summary.images == 1 else f"{summary.images} images")
             lines.append(f"{' and '.join(parts)} in {length(summary.elapsed_s)}, in {short_path(summary.folder)}")
         lines += [f"warning: {short_path(event.path)}: {'; '.join(event.media.warnings)}" for event in summary.warned]
-    lines += [f"skipped: {short_path(each.path)}: {printable(each.reason)}" for each in summary.skipped]
+    lines += [skipped_text(each) for each in summary.skipped]
     return "\n".join(lines)
 
 
@@ -181,6 +181,43 @@ class IndexProgress:
     ) -> None:
         if self._shown:
             self._bar.stop()
+
+
+class CountProgress:
+    """A live line on stderr: how many are done, and how many a second. A context manager."""
+
+    def __init__(self, unit: str, *, shown: bool) -> None:
+        self._unit = unit
+        self._shown = shown
+
+    def __enter__(self) -> CountProgress:
+        if self._shown:
+            from rich.console import Console
+            from rich.progress import Progress as Bar
+            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("loading", total=None)
+            self._bar.start()
+        return self
+
+    def update(self, n_done: int) -> None:
+        if self._shown:
+            elapsed_s = max(self._bar.tasks[0].elapsed or 0.0, 1e-6)
+            words = f"{n_done} {self._unit}, {n_done / elapsed_s:.1f} {self._unit}/s"
+            self._bar.update(self._task, description=words)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._bar.stop()
+
+
+def skipped_text(skipped: Skipped) -> str:
+    """One line: which file, and why."""
+    return f"skipped: {short_path(skipped.path)}: {printable(skipped.reason)}"
 
 
 def _tail(name: str, width: int = 24) -> str:

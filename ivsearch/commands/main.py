@@ -22,6 +22,8 @@ VERBS = {
     "search": "Find moments by a text in any language, an image or a clip.",
     "ask": "Answer a question from what the library shows, with proof.",
     "chat": "Ask on, in a conversation.",
+    "embed": "Write the vectors of texts, images or videos to a file.",
+    "caption": "Say in words what images show.",
     "stats": "What the library holds.",
     "rm": "Forget files (the files themselves stay).",
     "verify": "Check everything the library has on disk.",

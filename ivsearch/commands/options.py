@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ivsearch.domain import Filters, MediaKind
-from ivsearch.settings import DEFAULT_ENCODER, library_folder, load_settings
+from ivsearch.settings import DEFAULT_ENCODER, Settings, library_folder, load_settings
 
 if TYPE_CHECKING:
     from ivsearch.encode import Encoder
@@ -104,11 +104,10 @@ def opened(*, create: bool = False, **flags: Any) -> Library:
     return open_library(library_folder(settings), create=create, settings=settings)
 
 
-def loaded_encoder(**flags: str | None) -> Encoder:
-    """The encoder the flags and settings name, for verbs that need no library."""
+def loaded_encoder(settings: Settings) -> Encoder:
+    """The encoder the settings name, for verbs that need no library."""
     from ivsearch.encode import load_encoder
 
-    settings = load_settings(flags)
     return load_encoder(
         settings.encoder or DEFAULT_ENCODER,
         weights=settings.weights or None,

@@ -1,0 +1,81 @@
+"""``ivsearch embed``, with no library anywhere."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ivsearch.encode.encoder import Encoder
+
+from .conftest import Run
+
+
+def test_texts(run: Run, mini: Encoder, tmp_path: Path) -> None:
+    done = run("embed", "text", "a photo", "一张照片", "-o", tmp_path / "out.npz")
+    assert done.code == 0 and done.out.startswith("2 vectors of 256 dimensions in ")
+    arrays = np.load(tmp_path / "out.npz")
+    assert arrays["inputs"].tolist() == ["a photo", "一张照片"] and arrays["embeddings"].dtype == np.float32
+    np.testing.assert_allclose(arrays["embeddings"], mini.encode_texts(["a photo", "一张照片"]).vectors, atol=1e-5)
+    assert set(arrays) == {"embeddings", "inputs", "encoder", "revision"}
+
+
+def test_texts_of_a_file_and_of_standard_input(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "queries.txt").write_text("a dog\n\n一只猫\r\n", encoding="utf-8")
+    run("embed", "text", "first", "--from", tmp_path / "queries.txt", "-o", tmp_path / "out.npz")
+    assert np.load(tmp_path / "out.npz")["inputs"].tolist() == ["first", "a dog", "一只猫"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("снег\n".encode())))
+    run("embed", "text", "--from", "-", "-o", tmp_path / "out.npz")
+    assert np.load(tmp_path / "out.npz")["inputs"].tolist() == ["снег"]
+
+
+def test_images_with_some_that_cannot_be_read(run: Run, sample_media: Path, tmp_path: Path) -> None:
+    pet = sample_media / "pet.jpg"
+    done = run("embed", "image", pet, tmp_path / "gone.png", "-o", tmp_path / "out.npz", "--json")
+    assert done.code == 3 and "gone.png: no such file" in done.err
+    document = json.loads(done.out)
+    assert (document["n"], document["dim"], document["space"]["encoder"]) == (1, 256, "mini")
+    assert [Path(each["path"]).name for each in document["skipped"]] == ["gone.png"]
+    assert np.load(tmp_path / "out.npz")["inputs"].tolist() == [str(pet)]
+
+
+def test_videos(run: Run, sample_media: Path, tmp_path: Path) -> None:
+    done = run("embed", "video", sample_media / "call.mp4", "--fps", "2", "-o", tmp_path / "out.npz")
+    assert done.code == 0
+    arrays = np.load(tmp_path / "out.npz")
+    n = len(arrays["embeddings"])
+    assert n > 1 and {len(arrays[name]) for name in ("inputs", "media", "pts_s")} == {n}
+    assert (arrays["media"].dtype, arrays["pts_s"].dtype) == (np.int64, np.float64)
+    assert run("embed", "video", sample_media / "call.mp4", "--pooled", "-o", tmp_path / "out.npz").code == 0
+    assert np.load(tmp_path / "out.npz")["embeddings"].shape == (1, 256)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["text", "-o", "out.npz"], "name the texts: ivsearch embed text"),
+        (["text", "a"], "Missing option '--output' / '-o'"),
+        (["text", "a", "-o", "-"], "vectors cannot be written to standard output"),
+        (["text", "caf\udce9", "-o", "out.npz"], "not valid UTF-8"),
+        (["text", "--from", "none.txt", "-o", "out.npz"], "--from none.txt: no such file or directory"),
+        (["text", "--from", "latin.txt", "-o", "out.npz"], "--from latin.txt: is not UTF-8 text; save it as UTF-8"),
+        (["video", "a.mp4", "--fps", "0", "-o", "out.npz"], "fps must be above 0"),
+        (["image", "a.jpg", "--encoder", "typo", "-o", "out.npz"], "unknown encoder 'typo'"),
+        (["image", "-o", "out.npz"], "Missing argument 'PATH...'"),
+    ],
+)
+def test_mistakes(run: Run, arguments: list[str], message: str) -> None:
+    Path("latin.txt").write_bytes(b"caf\xe9")
+    done = run("embed", *arguments)
+    assert done.code == 2 and message in " ".join(done.err.split())
+    assert not Path("out.npz").exists() and "Traceback" not in done.err
+
+
+def test_captions_need_an_encoder_that_can(run: Run, sample_media: Path) -> None:
+    done = run("caption", sample_media / "pet.jpg", "--encoder", "mini")
+    assert done.code == 2 and "encoder 'mini' cannot caption pictures; internvl-g can" in done.err
+    done = run("caption", "a.jpg", "--min-new-tokens", "9", "--max-new-tokens", "8")
+    assert done.code == 2 and "--min-new-tokens 9 is more than --max-new-tokens 8" in done.err
