@@ -68,6 +68,16 @@ ENCODERS: tuple[EncoderRow, ...] = (
         module="ivsearch.encode.siglip2",
         takes_variant=True,
     ),
+    EncoderRow(
+        name="openclip",
+        summary="Any model of open_clip, such as openclip:ViT-B-32/laion2b_s34b_b79k. Needs the extra 'openclip'.",
+        dim=None,
+        languages="mostly English, by model",
+        licence="by model",
+        needs_weights=False,
+        module="ivsearch.encode.openclip",
+        takes_variant=True,
+    ),
 )
 
 
