@@ -111,10 +111,10 @@ def load(request: LoadRequest) -> Mini:
         raise UsageError("encoder 'mini' brings its own weights: leave --weights out")
     if request.preprocess is not None:
         raise UsageError("encoder 'mini' has one way to prepare pictures: leave preprocess out")
-    if request.dtype != "float32":
+    if request.dtype not in ("", "float32"):
         raise UsageError(f"encoder 'mini' runs in float32, not {request.dtype!r}: leave dtype out")
     if request.device != "cpu":  # that one is always there, and asking takes torch
-        from ivsearch.encode.mini_sight import available_devices
+        from ivsearch.models.device import available_devices
 
         available = available_devices()
         if request.device not in available:

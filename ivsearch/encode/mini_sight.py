@@ -28,12 +28,6 @@ def keep_to_one_thread() -> None:
     threadpool_limits(limits=1, user_api="openmp")
 
 
-def available_devices() -> list[str]:
-    """Names of the devices torch can compute on here."""
-    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return ["cpu", *(["cuda", *gpus] if gpus else []), *(["mps"] if torch.backends.mps.is_available() else [])]
-
-
 class Sight:
     """Preprocessed pictures to vectors, on one device."""
 

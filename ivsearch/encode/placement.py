@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ivsearch.encode.mini_sight import available_devices
 from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import UsageError
+from ivsearch.models.device import available_devices
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU_BATCH = 16
@@ -30,11 +30,12 @@ def place(encoder: str, request: LoadRequest) -> Placement:
     """Device and dtype of the request. Raises UsageError when the device is not here or what is asked not supported."""
     if request.attention != "sdpa":
         raise UsageError(f"encoder {encoder!r} runs with attention 'sdpa', not {request.attention!r}: leave it out")
-    if request.dtype not in DTYPES:
+    dtype = request.dtype or "float32"
+    if dtype not in DTYPES:
         raise UsageError(f"encoder {encoder!r} cannot run in dtype {request.dtype!r}; known: {', '.join(DTYPES)}")
     available = available_devices()
     if request.device not in available:
         raise UsageError(
             f"encoder {encoder!r} cannot run on device {request.device!r}: available here: {', '.join(available)}"
         )
-    return Placement(torch.device(request.device), DTYPES[request.dtype])
+    return Placement(torch.device(request.device), DTYPES[dtype])

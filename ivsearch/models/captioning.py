@@ -54,16 +54,15 @@ def _greedy(model: InternVL, logits: Tensor, start: int, cache: Cache, decoding:
     eos = model.config.qllama.eos_token_id
     rows: list[list[int]] = [[] for _ in logits]
     for step in range(decoding.max_new_tokens):
-        if step:
-            logits = model.go_on(chosen, start + step - 1, cache)  # noqa: F821 - set by the step before
         if step < decoding.min_new_tokens:
             logits[:, eos] = -torch.inf
         chosen = logits.argmax(-1)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if not row or row[-1] != eos:
                 row.append(token)
-        if all(row[-1] == eos for row in rows):
+        if step + 1 == decoding.max_new_tokens or all(row[-1] == eos for row in rows):
             break
+        logits = model.go_on(chosen, start + step, cache)
     return rows
 
 

@@ -99,9 +99,11 @@ class Checkpoint:
         *,
         device: torch.device | str | Callable[[str], torch.device],
         dtype: torch.dtype | None,
+        only: Callable[[str], bool] = lambda name: True,
     ) -> None:
         """Replaces every parameter and persistent buffer n of ``module`` by the tensor ``prefix + n``.
 
+        ``only`` picks among the n, to read a part of a model now and the rest when it is needed.
         ``module`` is best built on the meta device: nothing of its own values is kept. Tensors are read one at a time,
         moved to ``device`` (or to what it answers for n, to spread a model over several), cast to ``dtype`` if they
         are floating (None keeps what is stored), and need no gradient. Nothing refers to the file afterwards.
@@ -109,7 +111,7 @@ class Checkpoint:
 
         Raises WeightsError for a missing or misshaped tensor, and for NaN or infinity in one.
         """
-        slots = module.state_dict(keep_vars=True)
+        slots = {name: slot for name, slot in module.state_dict(keep_vars=True).items() if only(name)}
         if complaints := self._unlike({prefix + name: tuple(slot.shape) for name, slot in slots.items()}):
             raise WeightsError(
                 f"{self.folder} does not fit {type(module).__name__}: {'; '.join(complaints)}. Name the folder of the "

@@ -14,6 +14,14 @@ class DeviceReport:
     gpus: tuple[str, ...]
 
 
+def available_devices() -> list[str]:
+    """Names of the devices torch can compute on here."""
+    import torch
+
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *(["cuda", *gpus] if gpus else []), *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
 def device_report() -> DeviceReport:
     import torch
 

@@ -32,6 +32,9 @@ class Rows8:
 class Float8Linear(nn.Module):
     """``y = x Wᵀ + b`` from FP8 rows. Takes Rows8, or a tensor that it rounds itself."""
 
+    weight: Tensor
+    scales: Tensor
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         rows = quantise_rows(linear.weight.detach())

@@ -51,10 +51,10 @@ def qk_norm(qkv: Tensor, q_norm: RMSNorm, k_norm: RMSNorm) -> Tensor:
 
 def gelu(x: Tensor, consumer: nn.Module) -> Tensor | Rows8:
     """Exact (erf) GELU, in the form that ``consumer`` reads."""
-    if isinstance(consumer, Float8Linear) and _by_kernel(x):
+    if _by_kernel(x):
         from ivsearch.models import kernels
 
-        return kernels.gelu_rows8(x)
+        return kernels.gelu_rows8(x) if isinstance(consumer, Float8Linear) else kernels.gelu(x)
     return _for(consumer, F.gelu(x))
 
 

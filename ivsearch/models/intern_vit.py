@@ -6,6 +6,8 @@ Module names are those of the official state dict. Inference only: no dropout, n
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,10 +29,17 @@ class Embeddings(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(b, 3, h, w) → (b, 1 + h/14 · w/14, width)."""
-        patches = self.patch_embedding(pixels)
-        rows, columns = patches.shape[-2:]
-        tokens = torch.cat([self.class_embedding.expand(len(pixels), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
-        return tokens + resize_positions(self.position_embedding, self.grid, rows, columns)
+        patch = self.patch_embedding.kernel_size[0]
+        rows, columns = pixels.shape[-2] // patch, pixels.shape[-1] // patch
+        # Patches do not overlap: the convolution is a matrix product, which GPUs do ten times as fast.
+        cut = (
+            pixels[..., : rows * patch, : columns * patch].unflatten(-1, (columns, patch)).unflatten(-3, (rows, patch))
+        )
+        flat = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        patches = F.linear(flat, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+        positions = resize_positions(self.position_embedding, self.grid, rows, columns)
+        first = (self.class_embedding + positions[:, :1]).expand(len(pixels), -1, -1)
+        return torch.cat([first, patches + positions[:, 1:]], 1)
 
 
 def resize_positions(table: Tensor, grid: int, rows: int, columns: int) -> Tensor:
@@ -93,6 +102,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(Layer(config, attention) for _ in range(config.num_hidden_layers))
 
+    def blocks(self) -> list[Layer]:
+        return cast("list[Layer]", list(self.layers))
+
 
 class InternViT(nn.Module):
     """Pictures → token states. There is no final norm."""
@@ -107,7 +119,7 @@ class InternViT(nn.Module):
 
         ``hidden_states``, when given, receives the states before the first and after every block.
         """
-        layers = list(self.encoder.layers)
+        layers = self.encoder.blocks()
         first = self.embeddings.class_embedding
         x = self.embeddings(pixels.to(first.device, first.dtype))
         normed = normalise(x, layers[0].norm1, layers[0].attn.qkv)

@@ -7,6 +7,7 @@ given. Text alone never sees it. Module names are those of the official state di
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -170,6 +171,9 @@ class Layers(nn.Module):
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
+    def blocks(self) -> list[Layer]:
+        return cast("list[Layer]", list(self.layers))
+
 
 class Qllama(nn.Module):
     def __init__(self, config: QllamaConfig, vision_width: int, attention: Attention = Attention.SDPA) -> None:
@@ -194,7 +198,7 @@ class Qllama(nn.Module):
         config = self.config
         places = torch.arange(start, start + x.shape[1], device=x.device)
         turned = rotation(places, config.hidden_size // config.num_attention_heads, config.rope_theta)
-        layers = list(self.model.layers)
+        layers = self.model.blocks()
         normed = normalise(x, layers[0].input_layernorm, layers[0].self_attn.q_proj)
         for index, layer in enumerate(layers):
             following = layers[index + 1].input_layernorm if index + 1 < len(layers) else self.model.norm
