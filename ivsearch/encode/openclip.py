@@ -48,6 +48,9 @@ PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "pure_bf16", torch.float16:
 DAMAGE = (RuntimeError, ValueError, KeyError, OSError, EOFError, pickle.UnpicklingError, SafetensorError)
 """What open_clip, torch and safetensors raise for files that are cut short, of another model, or no weights at all."""
 
+RECIPE = "1"
+"""Raise it with every change to what this code computes: it is part of the Space's revision."""
+
 TEXTS_AT_ONCE = 64
 
 
@@ -261,7 +264,7 @@ def read_tokenizer(open_clip: ModuleType, source: Source, text: dict[str, Any]) 
 
 def revision(source: Source, recipe: PixelRecipe) -> str:
     """Digest of everything a vector depends on: weights, pixels, token ids."""
-    digest = hashlib.sha256(f"{recipe!r} {source.quick_gelu}".encode())
+    digest = hashlib.sha256(f"{RECIPE} {recipe!r} {source.quick_gelu}".encode())
     for file in (source.file, *(source.file.with_name(name) for name in (CONFIG_FILE, *TOKENIZER_FILES))):
         if file.is_file():
             with file.open("rb") as opened:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 OWN_WAY = "retrieval"
 """SiglipImageProcessor squashes the whole picture."""
 
+RECIPE = "1"
+"""Raise it with every change to what this code computes: it is part of the Space's revision."""
+
 TEXTS_AT_ONCE = 64
 
 
@@ -181,7 +184,7 @@ def read_recipe(folder: Path, side: int, preprocess: str | None) -> PixelRecipe:
 
 def revision(checkpoint: Checkpoint, tokens: SiglipTokens, recipe: PixelRecipe) -> str:
     """Digest of everything a vector depends on: weights, token ids, pixels."""
-    digest = hashlib.sha256(f"{checkpoint.digest()} {recipe!r}".encode())
+    digest = hashlib.sha256(f"{RECIPE} {checkpoint.digest()} {recipe!r}".encode())
     digest.update(tokens.file.read_bytes())
     return digest.hexdigest()
 

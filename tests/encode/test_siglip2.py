@@ -279,6 +279,8 @@ def test_a_library_is_indexed_and_searched(siglip2_folder: Path, sample_media: P
         hit = library.search(image=photos[0], k=1)[0]
         assert hit.path == photos[0]
         assert hit.score == pytest.approx(1, abs=1e-3)
+    with open_library(tmp_path / "library") as again:  # knows by itself which folder its encoder is
+        assert again.search(image=photos[1], k=1)[0].path == photos[1]
 
 
 # ---- what loading refuses ----
