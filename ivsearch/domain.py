@@ -168,13 +168,12 @@ class Hit:
 class Reranking:
     """The best ``depth`` hits of a search are judged again by a second, stronger encoder.
 
-    ``weights`` and ``dtype`` empty: as the library loads its own. ``itm``: by its image-text matching head, which sees
-    picture and text together, instead of by the cosine in its Space.
+    ``weights`` empty: those the library has used for it, else the library's own. ``itm``: by its image-text matching
+    head, which sees picture and text together, instead of by the cosine in its Space.
     """
 
     encoder: str
     weights: str = ""
-    dtype: str = ""
     depth: int = 20
     itm: bool = False
 

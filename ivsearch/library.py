@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Query, Removed, Reranking, Skipped, Space, Turn
+from ivsearch.encode.encoder import Encoder, Shared
 from ivsearch.encode.table import encoder_row
 from ivsearch.errors import LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError, WeightsError
 from ivsearch.settings import DEFAULT_ENCODER, Settings, load_settings
@@ -29,7 +30,6 @@ from ivsearch.store.vector_store import VectorStore
 
 if TYPE_CHECKING:
     from ivsearch.ask.chat import ChatModel
-    from ivsearch.encode.encoder import Encoder
     from ivsearch.ingest import IngestEvent, Progress
     from ivsearch.search.search import Search
 
@@ -80,7 +80,7 @@ class Library:
         self.settings = settings
         self.thumbs = Thumbs(folder / "thumbs")
         self._search: Search | None = None
-        self._rerankers: dict[tuple[EncoderSource, str], Encoder] = {}
+        self._rerankers: dict[EncoderSource, Encoder] = {}
 
     def __enter__(self) -> Library:
         return self
@@ -100,19 +100,9 @@ class Library:
 
     @cached_property
     def encoder(self) -> Encoder:
-        from ivsearch.encode import load_encoder
-
-        source, settings = self.source, self.settings
-        if not settings.weights:
-            _check_remembered(source.weights, "--weights")
-        return load_encoder(
-            source.name,
-            weights=source.weights or None,
-            device=settings.device,
-            dtype=settings.dtype,
-            preprocess=source.preprocess or None,
-            attention=settings.attention,
-        )
+        if not self.settings.weights:
+            _check_remembered(self.source.weights, "--weights")
+        return self._load(self.source)
 
     @cached_property
     def source(self) -> EncoderSource:
@@ -251,32 +241,39 @@ class Library:
 
     def _reranker(self, wanted: Reranking) -> Encoder:
         """The encoder that ranks again, loaded once; the library's own when it is the same."""
+        needs_weights = encoder_row(wanted.encoder)[0].needs_weights
+        fresh = (
+            dataclasses.replace(self.source, name=wanted.encoder) if needs_weights else EncoderSource(wanted.encoder)
+        )
+        source = self.manifest().source_of(wanted.encoder) or fresh
+        if wanted.weights:
+            source = dataclasses.replace(source, weights=_absolute_folder(wanted.weights))
+        if source == self.source:
+            return self.encoder
+        if needs_weights and not source.weights:
+            raise UsageError(f"re-ranker {source.name!r} needs weights: give a folder or a hub id (--rerank-weights)")
+        if not wanted.weights:
+            _check_remembered(source.weights, "--rerank-weights")
+        if source not in self._rerankers:
+            self._rerankers[source] = self._sibling(source) or self._load(source)
+        return self._rerankers[source]
+
+    def _sibling(self, source: EncoderSource) -> Encoder | None:
+        """The encoder out of the weights that the library's own has loaded already, where they are the same."""
+        same = source == dataclasses.replace(self.source, name=source.name)
+        return self.encoder.sibling(source.name) if same and isinstance(self.encoder, Shared) else None
+
+    def _load(self, source: EncoderSource) -> Encoder:
         from ivsearch.encode import load_encoder
 
-        needs_weights = encoder_row(wanted.encoder)[0].needs_weights
-        before = self.manifest().source_of(wanted.encoder)
-        ours = self.source.weights if needs_weights else ""
-        weights = _absolute_folder(wanted.weights) if wanted.weights else before.weights if before else ours
-        if needs_weights and not weights:
-            raise UsageError(
-                f"re-ranker {wanted.encoder!r} needs weights: give a folder or a hub id (--rerank-weights)"
-            )
-        source = EncoderSource(wanted.encoder, weights, before.preprocess if before else "")
-        dtype = wanted.dtype or self.settings.dtype
-        if (source, dtype) == (self.source, self.settings.dtype):
-            return self.encoder
-        if not wanted.weights:
-            _check_remembered(weights, "--rerank-weights")
-        if (source, dtype) not in self._rerankers:
-            self._rerankers[source, dtype] = load_encoder(
-                source.name,
-                weights=source.weights or None,
-                device=self.settings.device,
-                dtype=dtype,
-                preprocess=source.preprocess or None,
-                attention=self.settings.attention,
-            )
-        return self._rerankers[source, dtype]
+        return load_encoder(
+            source.name,
+            weights=source.weights or None,
+            device=self.settings.device,
+            dtype=self.settings.dtype,
+            preprocess=source.preprocess or None,
+            attention=self.settings.attention,
+        )
 
     def searcher(self) -> Search:
         """What searches: opened once, and anew when the library has changed since."""

@@ -38,7 +38,7 @@ class Settings:
     encoder: str = _setting("", "encoder of new vectors; empty: the library's own, or mini for a new library")
     weights: str = _setting("", "folder or hub id of the encoder's weights, for encoders that need them")
     device: str = _setting("cpu", "torch device of the encoder")
-    dtype: str = _setting("float32", "what the encoder computes in: float32, bfloat16, float16 or fp8")
+    dtype: str = _setting("", "what the encoder computes in: float32, bfloat16, float16 or fp8; empty: what suits it")
     preprocess: str = _setting("", "way to prepare pictures, such as retrieval or clip; empty: the encoder's own")
     attention: str = _setting("sdpa", "attention kernel of the encoder: sdpa, or flash with the package flash-attn")
     chat: str = _setting("", "chat model of ask and chat; empty: answers composed plainly from the evidence")

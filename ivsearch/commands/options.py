@@ -36,7 +36,9 @@ def encoder_options(command: Command) -> Command:
         click.option(
             "--preprocess", metavar="WAY", help="How pictures are prepared: retrieval, clip or classification."
         ),
-        click.option("--dtype", type=click.Choice(DTYPES), help="What the encoder computes in (default: float32)."),
+        click.option(
+            "--dtype", type=click.Choice(DTYPES), help="What the encoder computes in (default: what suits it)."
+        ),
         click.option("--device", metavar="NAME", help="Torch device of the encoder, such as cpu or cuda."),
         click.option("--weights", metavar="DIR|HUB_ID", help="Weights of an encoder that does not bring its own."),
         click.option("--encoder", metavar="NAME", help="Encoder; `ivsearch models` lists them."),

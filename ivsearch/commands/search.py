@@ -10,7 +10,6 @@ import click
 
 from ivsearch import wire
 from ivsearch.commands.options import (
-    DTYPES,
     echo_json,
     echo_jsonl,
     encoder_options,
@@ -49,7 +48,6 @@ Examples:
 )
 @click.option("--rerank", metavar="NAME", help="Encoder that judges the best hits again.")
 @click.option("--rerank-weights", metavar="DIR|HUB_ID", help="Its weights (default: the library's).")
-@click.option("--rerank-dtype", type=click.Choice(DTYPES), help="What it computes in (default: as --dtype).")
 @click.option("--rerank-depth", type=click.IntRange(1), help="How many hits it judges (default: 20).")
 @click.option("--rerank-itm", is_flag=True, help="By its image-text matching head (experimental; texts only).")
 @filter_options
@@ -65,7 +63,6 @@ def command(
     per_media: int | None,
     rerank: str | None,
     rerank_weights: str | None,
-    rerank_dtype: str | None,
     rerank_depth: int | None,
     rerank_itm: bool,
     paths: tuple[str, ...],
@@ -88,7 +85,7 @@ def command(
     if sum((bool(words), image is not None, clip is not None)) != 1:
         raise click.UsageError("say what to look for: a text, or --image FILE, or --clip ID (one of them)")
     readable(words)
-    again = _reranking(rerank, rerank_weights, rerank_dtype, rerank_depth, rerank_itm)
+    again = _reranking(rerank, rerank_weights, rerank_depth, rerank_itm)
     filters = filters_of(paths, kind, min_duration, max_duration, after, before)
     query = Query(words or None, existing(image) if image is not None else None, clip, filters)
     with opened(
@@ -106,12 +103,10 @@ def command(
         sys.exit(NOTHING_MATCHED)
 
 
-def _reranking(
-    encoder: str | None, weights: str | None, dtype: str | None, depth: int | None, itm: bool
-) -> Reranking | None:
+def _reranking(encoder: str | None, weights: str | None, depth: int | None, itm: bool) -> Reranking | None:
     if encoder is None:
-        if weights or dtype or depth or itm:
-            raise click.UsageError("--rerank-weights, -dtype, -depth and -itm go with --rerank NAME")
+        if weights or depth or itm:
+            raise click.UsageError("--rerank-weights, --rerank-depth and --rerank-itm go with --rerank NAME")
         return None
-    asked = Reranking(encoder, weights or "", dtype or "", itm=itm)
+    asked = Reranking(encoder, weights or "", itm=itm)
     return asked if depth is None else replace(asked, depth=depth)

@@ -68,6 +68,15 @@ class Captioner(Encoder, Protocol):
 
 
 @runtime_checkable
+class Shared(Encoder, Protocol):
+    """An Encoder whose weights make others too."""
+
+    def sibling(self, name: str) -> Encoder | None:
+        """The encoder ``name`` on the same weights, which are not read again; None when they do not make it."""
+        ...
+
+
+@runtime_checkable
 class Matcher(Encoder, Protocol):
     """An Encoder that can also judge a picture and a text together."""
 
