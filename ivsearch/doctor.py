@@ -83,7 +83,7 @@ def _codecs() -> Check:
 def _encoders(settings: Settings) -> Iterator[Check]:
     for row in describe_encoders():
         name = f"encoder {row.usage}"
-        if row.needs_weights:
+        if row.needs_weights or row.takes_variant:
             yield Check(name, State.OK, "needs weights of its own: --weights DIR")
             continue
         try:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ivsearch.domain import Embeddings, Space
+from ivsearch.encode.numerics import check_numerics
 from ivsearch.encode.pixels import check_way, prepare
-from ivsearch.encode.precision import check_precision
 from ivsearch.encode.siglip2 import variant_name
 from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import UsageError
@@ -73,17 +73,17 @@ def load(request: LoadRequest) -> InternViTEncoder:
     missing, damaged or of another model.
     """
     way = check_way(request.preprocess)
-    precision = check_precision(request)
+    numerics = check_numerics(request)
     devices = find_devices(request.device)
     if len(devices) > 1 and request.device != "auto":
         raise UsageError(f"encoder 'internvit' runs on one device, not on {request.device}: name one of them")
     checkpoint = open_checkpoint(locate(request.weights or request.variant))
     config = vision_config(checkpoint.config, str(checkpoint.folder / "config.json"))
     with torch.device("meta"):
-        model = InternViT(config, precision.attention).eval().requires_grad_(False)
+        model = InternViT(config, numerics.attention).eval().requires_grad_(False)
     checkpoint.expect({name: tuple(slot.shape) for name, slot in model.state_dict().items()}, "a stand-alone InternViT")
-    checkpoint.fill(model, device=devices[0], dtype=precision.dtype)
-    if precision.fp8:
+    checkpoint.fill(model, device=devices[0], dtype=numerics.vision)
+    if numerics.fp8:
         convert_to_float8(model.encoder)
     digest = hashlib.sha256(f"{checkpoint.digest()} {way} {config.image_size}".encode()).hexdigest()
     space = Space(f"internvit:{variant_name(request.variant)}", digest, config.hidden_size)

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from ivsearch.domain import Embeddings, Space
 from ivsearch.encode.encoder import Caption
 from ivsearch.encode.internvl_texts import Texts
+from ivsearch.encode.numerics import check_numerics
 from ivsearch.encode.pixels import check_way, prepare
-from ivsearch.encode.precision import check_precision
 from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import UsageError
 from ivsearch.models.captioning import Decoding, caption
@@ -102,6 +102,10 @@ class InternVLEncoder:
             # Texts of like length together, cut to the longest: what stands behind a text does not change it.
             rows = order[start : start + TEXTS_AT_ONCE]
             found[rows] = model.embed_text(_padded([ids[row] for row in rows])).float().cpu()
+        if not torch.isfinite(found).all():
+            raise UsageError(
+                f"the text tower gives no finite numbers in {self.weights.numerics.language}: --dtype float32"
+            )
         return self._embeddings(found)
 
     @torch.inference_mode()
@@ -158,8 +162,7 @@ def load(request: LoadRequest) -> InternVLEncoder:
     missing, damaged or of another model.
     """
     way = check_way(request.preprocess)
-    precision = check_precision(request)
     folder = locate(request.weights or "")
     checkpoint = open_checkpoint(folder)
-    weights = LazyInternVL(checkpoint, request.device, precision.dtype, precision.fp8, precision.attention)
+    weights = LazyInternVL(checkpoint, request.device, check_numerics(request))
     return InternVLEncoder(request.encoder, weights, Texts(folder, weights.config.qllama), way)

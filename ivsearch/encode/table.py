@@ -141,8 +141,9 @@ def load_encoder(
 ) -> Encoder:
     """Load the encoder ``name``.
 
-    ``weights`` is a folder or a hub id, ``device`` and ``dtype`` are torch's names (no dtype: float32 on a CPU, what
-    suits the encoder elsewhere; "fp8" where it can), ``preprocess`` picks one of the ways it can prepare pictures, ``attention`` is "sdpa" (torch's own) or "flash" (the package flash-attn).
+    ``weights`` is a folder or a hub id; ``device`` and ``dtype`` are torch's names (no dtype: float32 on a CPU, what
+    suits the encoder elsewhere; "fp8" where it can); ``preprocess`` picks one of the ways it can prepare pictures;
+    ``attention`` is "sdpa" (torch's own) or "flash" (the package flash-attn).
     What an encoder cannot use is a UsageError; missing weights, a WeightsError.
     """
     row, variant = encoder_row(name)

@@ -20,7 +20,7 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 def normalise(x: Tensor, norm: Norm, consumer: nn.Module) -> Tensor | Rows8:
     """``norm(x)``, in the form that ``consumer`` reads: rows in FP8 for a Float8Linear."""
-    if _by_kernel(x):
+    if _by_kernel(norm.weight):
         from ivsearch.models import kernels
 
         return kernels.normalise(x, norm, isinstance(consumer, Float8Linear))
@@ -31,7 +31,7 @@ def add_norm(
     x: Tensor, y: Tensor, gain: Tensor | None, norm: Norm, consumer: nn.Module
 ) -> tuple[Tensor, Tensor | Rows8]:
     """The stream ``x + gain · y`` and its ``norm``, the latter in the form that ``consumer`` reads."""
-    if _by_kernel(x):
+    if _by_kernel(norm.weight):
         from ivsearch.models import kernels
 
         return kernels.add_norm(x, y, gain, norm, isinstance(consumer, Float8Linear))
@@ -58,8 +58,29 @@ def gelu(x: Tensor, consumer: nn.Module) -> Tensor | Rows8:
     return _for(consumer, F.gelu(x))
 
 
-def _by_kernel(x: Tensor) -> bool:
-    return HAS_TRITON and x.is_cuda and x.element_size() == 2
+def gate(gating: Tensor, x: Tensor) -> Tensor:
+    """silu(gating) · x (Shazeer, "GLU Variants Improve Transformer", 2020)."""
+    if _by_kernel(x):
+        from ivsearch.models import kernels
+
+        return kernels.gate(gating, x)
+    return F.silu(gating) * x
+
+
+def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """``x`` (b, n, heads, d) turned by the angles of its places, (n, d) float32, halves and not pairs going together
+    (Su et al., "RoFormer", 2021). In float32, rounded once. May write into ``x``."""
+    if _by_kernel(x):
+        from ivsearch.models import kernels
+
+        return kernels.turn_(x, cosines, sines)
+    first, second = x.float().chunk(2, dim=-1)
+    turned = cat([-second, first], dim=-1) * sines[:, None] + x.float() * cosines[:, None]
+    return turned.to(x.dtype)
+
+
+def _by_kernel(weight: Tensor) -> bool:
+    return HAS_TRITON and weight.is_cuda and weight.element_size() == 2
 
 
 def _for(consumer: nn.Module, x: Tensor) -> Tensor | Rows8:

@@ -45,7 +45,8 @@ class InternVL(nn.Module):
         """(b, 3, h, w) → (b, dim): two embeddings of length 1, added; the sum is not normalised."""
         seen = self.vision_model(pixels)
         looked = self.look(seen)
-        return _unit(self.clip_projector(seen)) + _unit(self.clip_projector2(looked)).to(seen.device)
+        second = self.clip_projector2(looked).float().to(seen.device)
+        return _unit(self.clip_projector(seen).float()) + _unit(second)
 
     def look(self, seen: Tensor) -> Tensor:
         """Picture states (b, tokens, vision width) → the states of the queries, which see each other both ways."""

@@ -22,7 +22,7 @@ def _store_row(values, out_ptr, scales_ptr, row, columns, inside, width, fp8: tl
     if fp8:
         scale = tl.maximum(tl.max(tl.abs(values), axis=0), SMALLEST_SCALE) / LARGEST
         tl.store(scales_ptr + row, scale)
-        values = tl.minimum(tl.maximum(values / scale, -LARGEST), LARGEST)
+        values *= 1.0 / scale  # once a row: dividing each value would take longer than moving it
     tl.store(out_ptr + row * width + columns, values.to(out_ptr.dtype.element_ty), inside)
 
 
@@ -92,6 +92,31 @@ def _gelu_flat(x_ptr, out_ptr, n, block: tl.constexpr):
 
 
 @triton.jit
+def _gate_flat(gate_ptr, x_ptr, out_ptr, n, block: tl.constexpr):
+    places = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    inside = places < n
+    gate = tl.load(gate_ptr + places, inside, 0.0).to(tl.float32)
+    x = tl.load(x_ptr + places, inside, 0.0).to(tl.float32)
+    tl.store(out_ptr + places, (gate * tl.sigmoid(gate) * x).to(out_ptr.dtype.element_ty), inside)
+
+
+@triton.jit
+def _turn(
+    x_ptr, cosines_ptr, sines_ptr, n, heads, half, heads_block: tl.constexpr, half_block: tl.constexpr
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.arange(0, heads_block)[:, None]
+    column = tl.arange(0, half_block)[None, :]
+    inside = (head < heads) & (column < half)
+    first = x_ptr + (row * heads + head) * 2 * half + column
+    x, y = tl.load(first, inside, 0.0).to(tl.float32), tl.load(first + half, inside, 0.0).to(tl.float32)
+    angle = (row % n) * 2 * half + column  # both halves of the tables are the same
+    cosine, sine = tl.load(cosines_ptr + angle, column < half, 0.0), tl.load(sines_ptr + angle, column < half, 0.0)
+    tl.store(first, (x * cosine - y * sine).to(x_ptr.dtype.element_ty), inside)
+    tl.store(first + half, (y * cosine + x * sine).to(x_ptr.dtype.element_ty), inside)
+
+
+@triton.jit
 def _rows8(x_ptr, out_ptr, scales_ptr, width, gelu: tl.constexpr, a: tl.constexpr, b: tl.constexpr, c: tl.constexpr):
     """A row in three parts, powers of two: 12,800 is 8,192 + 4,096 + 512, and no lane idles."""
     row = tl.program_id(0).to(tl.int64)
@@ -107,10 +132,10 @@ def _rows8(x_ptr, out_ptr, scales_ptr, width, gelu: tl.constexpr, a: tl.constexp
     largest = tl.maximum(tl.max(tl.abs(x), 0), tl.maximum(tl.max(tl.abs(x_b), 0), tl.max(tl.abs(x_c), 0)))
     scale = tl.maximum(largest, SMALLEST_SCALE) / LARGEST
     tl.store(scales_ptr + row, scale)
-    # Half a unit in the last place above the largest number still rounds down to it.
-    tl.store(out_ptr + places, (x / scale).to(out_ptr.dtype.element_ty), places < width)
-    tl.store(out_ptr + places_b, (x_b / scale).to(out_ptr.dtype.element_ty), places_b < width)
-    tl.store(out_ptr + places_c, (x_c / scale).to(out_ptr.dtype.element_ty), places_c < width)
+    per_scale = 1.0 / scale
+    tl.store(out_ptr + places, (x * per_scale).to(out_ptr.dtype.element_ty), places < width)
+    tl.store(out_ptr + places_b, (x_b * per_scale).to(out_ptr.dtype.element_ty), places_b < width)
+    tl.store(out_ptr + places_c, (x_c * per_scale).to(out_ptr.dtype.element_ty), places_c < width)
 
 
 def normalise(x: Tensor, norm: Norm, fp8: bool) -> Tensor | Rows8:
@@ -144,6 +169,23 @@ def gelu(x: Tensor) -> Tensor:
     return out
 
 
+def gate(gate: Tensor, x: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    with torch.cuda.device(x.device):
+        _gate_flat[(triton.cdiv(x.numel(), FLAT),)](gate, x, out, x.numel(), block=FLAT, num_warps=4)
+    return out
+
+
+def turn_(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """In place, on a contiguous (b, n, heads, d)."""
+    batch, n, heads, d = x.shape
+    with torch.cuda.device(x.device):
+        _turn[(batch * n,)](
+            x, cosines, sines, n, heads, d // 2, heads_block=_block(heads), half_block=_block(d // 2), num_warps=4
+        )
+    return x
+
+
 def gelu_rows8(x: Tensor) -> Rows8:
     return _run_rows8(x.contiguous(), gelu=True)
 
@@ -156,7 +198,7 @@ def _run_add_norm(
     rows = x.numel() // width
     centred = isinstance(norm, nn.LayerNorm)
     total = x if y is None else torch.empty_like(x)
-    out = torch.empty_like(x, dtype=E4M3 if fp8 else x.dtype)
+    out = torch.empty_like(x, dtype=E4M3 if fp8 else norm.weight.dtype)
     scales = torch.empty(rows if fp8 else 0, 1, dtype=torch.float32, device=x.device)
     with torch.cuda.device(x.device):
         _add_norm[(rows,)](

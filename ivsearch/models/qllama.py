@@ -11,29 +11,23 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ivsearch.models.attention import Attention, attend
-from ivsearch.models.fused import add_norm, normalise
+from ivsearch.models.float8 import Rows8
+from ivsearch.models.fused import add_norm, gate, normalise, turn
 from ivsearch.models.internvl_config import QllamaConfig
 from ivsearch.models.norms import RMSNorm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rotation:
-    """Cosines and sines of each place, (n, d) float32 (Su et al., "RoFormer", 2021; halves, not pairs)."""
+    """Cosines and sines of each place, (n, d) float32."""
 
     cosines: Tensor
     sines: Tensor
 
     def to(self, device: torch.device) -> Rotation:
         return self if self.cosines.device == device else Rotation(self.cosines.to(device), self.sines.to(device))
-
-    def turn(self, x: Tensor) -> Tensor:
-        """(b, n, heads, d), turned in float32."""
-        first, second = x.float().chunk(2, dim=-1)
-        turned = torch.cat([-second, first], -1) * self.sines[:, None] + x.float() * self.cosines[:, None]
-        return turned.to(x.dtype)
 
 
 def rotation(places: Tensor, head_size: int, base: float) -> Rotation:
@@ -91,10 +85,10 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x, turned: Rotation, sight: Sight, cache: Cache | None, layer: int) -> Tensor:  # type: ignore[no-untyped-def]
+    def forward(self, x: Tensor | Rows8, turned: Rotation, sight: Sight, cache: Cache | None, layer: int) -> Tensor:
         heads = (self.heads, -1)
-        query = turned.turn(self.q_proj(x).unflatten(-1, heads))
-        key = turned.turn(self.k_proj(x).unflatten(-1, heads))
+        query = turn(self.q_proj(x).unflatten(-1, heads), turned.cosines, turned.sines)
+        key = turn(self.k_proj(x).unflatten(-1, heads), turned.cosines, turned.sines)
         value = self.v_proj(x).unflatten(-1, heads)
         if cache is not None:
             key, value = cache.extend(layer, key, value)
@@ -137,8 +131,8 @@ class Mlp(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x) -> Tensor:  # type: ignore[no-untyped-def]
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+    def forward(self, x: Tensor | Rows8) -> Tensor:
+        out: Tensor = self.down_proj(gate(self.gate_proj(x), self.up_proj(x)))
         return out
 
 
@@ -199,6 +193,8 @@ class Qllama(nn.Module):
         places = torch.arange(start, start + x.shape[1], device=x.device)
         turned = rotation(places, config.hidden_size // config.num_attention_heads, config.rope_theta)
         layers = self.model.blocks()
+        # The sum of all layers is kept in float32: in bfloat16 each addition would round away what a layer adds.
+        x = x.float()
         normed = normalise(x, layers[0].input_layernorm, layers[0].self_attn.q_proj)
         for index, layer in enumerate(layers):
             following = layers[index + 1].input_layernorm if index + 1 < len(layers) else self.model.norm
