@@ -21,6 +21,7 @@ from ivsearch.domain import Skipped
 from ivsearch.encode.encoder import Encoder
 from ivsearch.encode.picture_files import read_batches
 from ivsearch.errors import UsageError
+from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.pool import DecodePool, Finished, Job, Kept, default_workers
 from ivsearch.media.scan import Found, scan
 from ivsearch.media.suffixes import IMAGE, VIDEO
@@ -37,14 +38,14 @@ Told = Callable[[int], None]
 class Embedded:
     """``vectors`` (n, dim) float32 unit rows, ``inputs`` what each is of, ``skipped`` what could not be read.
 
-    Of videos only: ``media`` (n,) int64, the number of the file a row belongs to, counted over the files that have
-    rows; ``pts_s`` (n,) float64, its presentation time, or None when there is one vector a video.
+    Of videos only: ``media`` (n,) text, the id (content fingerprint) of the Media a row belongs to; ``pts_s`` (n,)
+    float64, its presentation time, or None when there is one vector a video.
     """
 
     vectors: NDArray[np.float32]
     inputs: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
-    media: NDArray[np.int64] | None = None
+    media: NDArray[np.str_] | None = None
     pts_s: NDArray[np.float64] | None = None
 
 
@@ -107,7 +108,7 @@ def embed_video_files(
     counts = [len(tracks[place].rows) for place in kept]
     rows = np.concatenate([np.empty((0, encoder.space.dim), np.float32), *(tracks[place].rows for place in kept)])
     names = [str(files[place]) for place in kept]
-    media = np.arange(len(kept), dtype=np.int64)
+    media = np.array([fingerprint(files[place]) for place in kept], np.str_)
     if pooled:
         edges = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         spans = [Span(int(edges[at]), counts[at], 0.0, 0.0) for at in range(len(kept))]
@@ -119,7 +120,7 @@ def embed_video_files(
 
 def write_npz(path: Path, encoder: Encoder, embedded: Embedded) -> None:
     """Arrays ``embeddings`` (n, dim) float32, ``inputs`` (n,) text, ``encoder`` and ``revision`` (), and of videos
-    ``media`` (n,) int64 and ``pts_s`` (n,) float64. Whoever looks at ``path`` sees the old file or the whole new one.
+    ``media`` (n,) text and ``pts_s`` (n,) float64. Whoever looks at ``path`` sees the old file or the whole new one.
     """
     arrays: dict[str, NDArray[Any]] = {
         "embeddings": embedded.vectors.astype(np.float32, copy=False),

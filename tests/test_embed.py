@@ -21,6 +21,7 @@ from ivsearch.embed import (
 )
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import UsageError
+from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.suffixes import IMAGE, VIDEO
 
 
@@ -49,18 +50,18 @@ def test_frames_of_videos_have_their_times(mini: Encoder, sample_media: Path, tm
     embedded = embed_video_files(mini, [street, str(tmp_path / "broken.mp4"), call], batch=4)
     assert [each.path.name for each in embedded.skipped] == ["broken.mp4"]
     assert embedded.media is not None and embedded.pts_s is not None
-    assert [(street, call)[number] for number in embedded.media] == list(embedded.inputs)
+    assert embedded.media.tolist() == [fingerprint(Path(name)) for name in embedded.inputs]
     assert set(embedded.inputs) == {street, call}
     np.testing.assert_allclose(np.linalg.norm(embedded.vectors, axis=1), 1, atol=1e-4)
     with av.open(street) as container:
         decoded = [(float(frame.time or 0), frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    times_s = embedded.pts_s[embedded.media == 0]
+    times_s = embedded.pts_s[embedded.media == fingerprint(Path(street))]
     assert len(times_s) > 3 and (np.diff(times_s) > 0).all()
     shown = [
         next(pixels for at_s, pixels in decoded if abs(at_s - decoded[0][0] - time_s) < 1e-3) for time_s in times_s
     ]
     expected = np.concatenate([mini.encode_images(mini.preprocess([pixels])).vectors for pixels in shown])
-    cosines = (embedded.vectors[embedded.media == 0] * expected).sum(axis=1)
+    cosines = (embedded.vectors[embedded.media == fingerprint(Path(street))] * expected).sum(axis=1)
     assert cosines.min() > 0.98
 
 
@@ -68,9 +69,9 @@ def test_pooled_videos_are_the_mean_of_their_frames(mini: Encoder, sample_media:
     paths = [str(sample_media / name) for name in ("call.mp4", "street.mp4")]
     frames = embed_video_files(mini, paths, batch=16, fps=2.0)
     pooled = embed_video_files(mini, paths, batch=5, fps=2.0, pooled=True)
-    assert pooled.inputs == tuple(paths) and pooled.pts_s is None
+    assert pooled.inputs == tuple(paths) and pooled.pts_s is None and pooled.media is not None
     for number, vector in enumerate(pooled.vectors):
-        mean = frames.vectors[frames.media == number].astype(np.float64).mean(axis=0)
+        mean = frames.vectors[frames.media == pooled.media[number]].astype(np.float64).mean(axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-4)
 
 

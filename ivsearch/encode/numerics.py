@@ -16,9 +16,9 @@ from ivsearch.models.spread import find_devices
 def check_numerics(request: LoadRequest) -> Numerics:
     """Raises UsageError for a device, dtype or attention that is unknown or cannot work here.
 
-    Without a dtype: bfloat16 on a GPU, as the official weights are stored; float32 on a CPU. Where the vision tower runs
-    in bfloat16, QLLaMA runs in float16: as fast, three bits more exact, and what clip_benchmark measured the published
-    figures in. (InternViT-6B's states can grow beyond float16.) CPUs are slow in float16 and keep bfloat16.
+    Without a dtype: bfloat16 on a GPU, as the official weights are stored; float32 on a CPU. Where the vision tower
+    runs in bfloat16, QLLaMA runs in float16: as fast, three bits more exact, and what clip_benchmark measured the
+    published figures in. (InternViT-6B's states can grow beyond float16.) CPUs are slow in float16 and keep bfloat16.
     """
     devices = find_devices(request.device)
     device = devices[0]

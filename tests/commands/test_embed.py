@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ivsearch.encode.encoder import Encoder
+from ivsearch.media.fingerprint import fingerprint
 
 from .conftest import Run
 
@@ -48,7 +49,8 @@ def test_videos(run: Run, sample_media: Path, tmp_path: Path) -> None:
     arrays = np.load(tmp_path / "out.npz")
     n = len(arrays["embeddings"])
     assert n > 1 and {len(arrays[name]) for name in ("inputs", "media", "pts_s")} == {n}
-    assert (arrays["media"].dtype, arrays["pts_s"].dtype) == (np.int64, np.float64)
+    assert set(arrays["media"]) == {fingerprint(sample_media / "call.mp4")}
+    assert arrays["pts_s"].dtype == np.float64
     assert run("embed", "video", sample_media / "call.mp4", "--pooled", "-o", tmp_path / "out.npz").code == 0
     assert np.load(tmp_path / "out.npz")["embeddings"].shape == (1, 256)
 
