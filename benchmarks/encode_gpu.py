@@ -4,8 +4,8 @@
 
 One table: our path in bfloat16 and FP8 beside a plain eager implementation of the same network in the same run, the
 share of the matrix rate measured on this chip, memory, and what FP8 and bfloat16 cost in cosine. Weights are drawn with
-the outliers that trained transformers have: heavy-tailed entries, uneven rows and columns, and a few norm gains far above
-the rest.
+the outliers that trained transformers have: heavy-tailed entries, uneven rows and columns, and a few norm gains far
+above the rest.
 """
 
 from __future__ import annotations

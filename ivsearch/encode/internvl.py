@@ -137,10 +137,12 @@ class InternVLEncoder:
             raise UsageError(f"there are {len(batch)} pictures and {len(texts)} texts to match: give as many of each")
         model = self.weights.need(Part.VISION, Part.TEXT, Part.QUERIES, Part.MATCHING)
         device = model.vision_model.embeddings.class_embedding.device
+        if not texts:
+            return np.empty(0, np.float32)
         ids = _padded([self.texts.encode(text) for text in texts]).split(self.at_once)
         parts = zip(feed(batch, device, self.at_once), ids, strict=True)
         judged = [model.match(pixels, part).cpu().numpy() for pixels, part in parts]
-        return np.concatenate([np.empty(0, np.float32), *judged])
+        return np.concatenate(judged)
 
     def _embeddings(self, *found: Tensor) -> Embeddings:
         rows = [F.normalize(part, dim=-1).cpu().numpy() for part in found]

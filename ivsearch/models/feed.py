@@ -16,7 +16,7 @@ def feed(batch: NDArray[np.float32], device: torch.device, size: int) -> Iterato
     On a CUDA device the next part is copied from pinned memory on a stream of its own. That gains only while whoever
     iterates does not wait for the device between two parts.
     """
-    parts = torch.from_numpy(batch).split(size)
+    parts = torch.from_numpy(batch).split(size) if len(batch) else ()  # an empty tensor splits into one empty part
     if device.type != "cuda":
         yield from (part.to(device) for part in parts)
         return
