@@ -1,4 +1,4 @@
-"""A checkpoint of InternVL-14B's full size, from the files to vectors: how long loading takes, what it needs, how fast the
+"""A checkpoint of InternVL-14B's full size, from files to vectors: how long loading takes, what it needs, how fast the
 encoders are through ``load_encoder``, on one GPU and on all.
 
     python benchmarks/load_gpu.py --folder /tmp/internvl --tokenizer TOKENIZER.MODEL --json benchmarks/load_gpu.json

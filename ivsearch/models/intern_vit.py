@@ -121,7 +121,7 @@ class InternViT(nn.Module):
         """
         layers = self.encoder.blocks()
         first = self.embeddings.class_embedding
-        x = self.embeddings(pixels.to(first.device, first.dtype))
+        x = self.embeddings(pixels.to(first.device, first.dtype)).to(layers[0].ls1.device)
         normed = normalise(x, layers[0].norm1, layers[0].attn.qkv)
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
             if hidden_states is not None:

@@ -38,15 +38,14 @@ class InternVL(nn.Module):
 
     def embed_c(self, pixels: Tensor) -> Tensor:
         """(b, 3, h, w) → (b, dim), not normalised."""
-        embedded: Tensor = self.clip_projector(self.vision_model(pixels))
-        return embedded
+        return _through(self.clip_projector, self.vision_model(pixels))
 
     def embed_g(self, pixels: Tensor) -> Tensor:
         """(b, 3, h, w) → (b, dim): two embeddings of length 1, added; the sum is not normalised."""
         seen = self.vision_model(pixels)
         looked = self.look(seen)
-        second = self.clip_projector2(looked).float().to(seen.device)
-        return _unit(self.clip_projector(seen).float()) + _unit(second)
+        first, second = _through(self.clip_projector, seen), _through(self.clip_projector2, looked)
+        return _unit(first.float()) + _unit(second.float()).to(first.device)
 
     def look(self, seen: Tensor) -> Tensor:
         """Picture states (b, tokens, vision width) → the states of the queries, which see each other both ways."""
@@ -65,7 +64,8 @@ class InternVL(nn.Module):
         """
         states = self.qllama(self.qllama.embed(ids), text_sight(ids))
         last = (ids > 0).sum(1).to(states.device) - 1
-        return states[torch.arange(len(ids), device=states.device), last] @ self.text_projection
+        ends = states[torch.arange(len(ids), device=states.device), last]
+        return ends.to(self.text_projection.device) @ self.text_projection
 
     def text_states(self, ids: Tensor) -> Tensor:
         """(b, n, width): the states of all places, those without a token too, as the official code has them."""
@@ -82,7 +82,7 @@ class InternVL(nn.Module):
         """The first logits of a caption, (b, vocabulary) float32. ``prompt_ids`` (b, n) hold no padding."""
         seen = self.vision_model(pixels)
         queries = self._queries(len(pixels))
-        x = torch.cat([queries, self.qllama.embed(prompt_ids).to(queries.dtype)], 1)
+        x = torch.cat([queries, self.qllama.embed(prompt_ids).to(queries)], 1)
         sight = caption_sight(queries.shape[1], prompt_ids.shape[1], x.device)
         return self._last_logits(self.qllama(x, sight, seen=seen, cache=cache))
 
@@ -91,8 +91,7 @@ class InternVL(nn.Module):
         return self._last_logits(self.qllama(self.qllama.embed(ids[:, None]), Sight(), start=start, cache=cache))
 
     def _last_logits(self, states: Tensor) -> Tensor:
-        logits: Tensor = self.qllama.lm_head(states[:, -1])
-        return logits.float()
+        return _through(self.qllama.lm_head, states[:, -1]).float()
 
     def match(self, pixels: Tensor, ids: Tensor) -> Tensor:
         """(b,) probabilities that picture i shows text i.
@@ -103,11 +102,17 @@ class InternVL(nn.Module):
         """
         queries = self._queries(len(pixels))
         inside = torch.cat([torch.ones(queries.shape[:2], dtype=torch.bool, device=ids.device), ids > 0], 1)
-        x = torch.cat([queries, self.qllama.embed(ids).to(queries.dtype)], 1)
+        x = torch.cat([queries, self.qllama.embed(ids).to(queries)], 1)
         mask = inside[:, None, None, :].expand(-1, 1, x.shape[1], -1).to(x.device)
         states = self.qllama(x, Sight(mask), seen=self.vision_model(pixels))[:, : queries.shape[1]]
-        judged = self.itm_head(states.to(self.itm_head.weight.device)).mean(1)
+        judged = _through(self.itm_head, states).mean(1)
         return judged.float().softmax(-1)[:, 1]
+
+
+def _through(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)``, wherever the module lies: the parts of one model may be spread over several devices."""
+    out: Tensor = module(x.to(next(module.parameters()).device))
+    return out
 
 
 def _unit(x: Tensor) -> Tensor:

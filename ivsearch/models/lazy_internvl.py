@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,10 @@ from ivsearch.models.internvl_config import InternVLConfig, internvl_config
 from ivsearch.models.spread import Spread, Where, find_devices, free_memory, plan
 
 GIB = 2**30
+# What stays together when a model is spread: a layer, or one of these.
+UNITS = re.compile(
+    r"(.*\blayers\.\d+|vision_model\.embeddings|clip_projector2?|qllama\.\w+\.\w+|qllama\.lm_head|itm_head)\."
+)
 
 
 class Part(Enum):
@@ -62,7 +67,7 @@ class LazyInternVL:
         checkpoint.expect({name: tuple(slot.shape) for name, slot in first.state_dict().items()}, "InternVL-14B")
         devices = find_devices(device)
         sizes = {name: slot.numel() * self._dtype(name).itemsize for name, slot in _in_passing_order(first)}
-        self.spread: Spread = plan(devices, sizes, free_memory(devices))
+        self.spread: Spread = plan(devices, sizes, free_memory(devices), _unit)
         # Pictures are encoded on every copy, texts on the first.
         self.copies: tuple[InternVL, ...] = (first, *(self._build() for _ in self.spread.copies[1:]))
         self._there: list[set[Part]] = [set() for _ in self.copies]
@@ -104,6 +109,11 @@ class LazyInternVL:
             f"no room for the weights: {needed / GIB:.1f} GiB in {dtype} on {where(next(iter(entries)))}. Take --dtype "
             "bfloat16 or fp8, --device auto to spread them over all GPUs, or --device cpu"
         )
+
+
+def _unit(name: str) -> str:
+    match = UNITS.match(name)
+    return match[1] if match else name
 
 
 def _in_passing_order(model: InternVL) -> list[tuple[str, torch.Tensor]]:

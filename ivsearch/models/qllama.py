@@ -194,7 +194,7 @@ class Qllama(nn.Module):
         turned = rotation(places, config.hidden_size // config.num_attention_heads, config.rope_theta)
         layers = self.model.blocks()
         # The sum of all layers is kept in float32: in bfloat16 each addition would round away what a layer adds.
-        x = x.float()
+        x = x.float().to(layers[0].input_layernorm.weight.device)
         normed = normalise(x, layers[0].input_layernorm, layers[0].self_attn.q_proj)
         for index, layer in enumerate(layers):
             following = layers[index + 1].input_layernorm if index + 1 < len(layers) else self.model.norm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ import torch
 from ivsearch.errors import UsageError
 from ivsearch.models.device import available_devices
 
-LAYER = re.compile(r"^(?P<stack>.*\blayers)\.(?P<index>\d+)\.")
 # Left for activations on each device.
 SPARE_BYTES = 4 << 30
 
@@ -42,11 +40,17 @@ class Spread:
     layered: bool
 
 
-def plan(devices: Sequence[torch.device], sizes_bytes: Mapping[str, int], free_bytes: Sequence[int]) -> Spread:
+def plan(
+    devices: Sequence[torch.device],
+    sizes_bytes: Mapping[str, int],
+    free_bytes: Sequence[int],
+    unit: Callable[[str], str],
+) -> Spread:
     """A copy on each device when a copy fits there, else one copy with its layers in turn on all of them.
 
-    ``sizes_bytes`` are those of the tensors, in the order in which a forward pass comes to them. One device gets
-    everything, fit or not: it knows best what it can hold. Raises UsageError when all together are too small.
+    ``sizes_bytes`` are those of the tensors, in the order in which a forward pass comes to them; tensors of one
+    ``unit`` (a layer, a head) stay together. One device gets everything, fit or not: it knows best what it can hold.
+    Raises UsageError when all together are too small.
     """
     needed = sum(sizes_bytes.values())
     if len(devices) == 1 or all(needed + SPARE_BYTES <= free for free in free_bytes):
@@ -58,7 +62,7 @@ def plan(devices: Sequence[torch.device], sizes_bytes: Mapping[str, int], free_b
             f"free are {', '.join(f'{free / 2**30:.1f}' for free in free_bytes)} GiB: take a smaller dtype (fp8, "
             "bfloat16) or more devices"
         )
-    return Spread((_by_layers(devices, sizes_bytes, rooms),), layered=True)
+    return Spread((_by_layers(devices, sizes_bytes, rooms, unit),), layered=True)
 
 
 def free_memory(devices: Sequence[torch.device]) -> list[int]:
@@ -70,23 +74,20 @@ def _always(device: torch.device) -> Where:
     return lambda name: device
 
 
-def _by_layers(devices: Sequence[torch.device], sizes_bytes: Mapping[str, int], rooms: Sequence[int]) -> Where:
-    """Units (a layer, or what stands between two stacks) in order, each device filled in proportion to its room."""
+def _by_layers(
+    devices: Sequence[torch.device], sizes_bytes: Mapping[str, int], rooms: Sequence[int], unit: Callable[[str], str]
+) -> Where:
+    """Units in order, each device filled in proportion to its room."""
     units: dict[str, int] = {}
     for name, size in sizes_bytes.items():
-        units[_unit(name)] = units.get(_unit(name), 0) + size
+        units[unit(name)] = units.get(unit(name), 0) + size
     share = sum(units.values()) / sum(rooms)
     edges = [share * sum(rooms[: index + 1]) for index in range(len(rooms))]
     places: dict[str, torch.device] = {}
     reached = 0
-    for unit, size in units.items():
+    for each, size in units.items():
         # By its middle: a unit goes where most of it lies.
         index = next((i for i, edge in enumerate(edges) if reached + size / 2 <= edge), len(devices) - 1)
-        places[unit] = devices[index]
+        places[each] = devices[index]
         reached += size
-    return lambda name: places[_unit(name)]
-
-
-def _unit(name: str) -> str:
-    match = LAYER.match(name)
-    return match[0] if match else name.rpartition(".")[0] or name
+    return lambda name: places[unit(name)]

@@ -82,5 +82,8 @@ def test_layers_of_one_model_can_lie_on_two_gpus(
     devices = {parameter.device.index for parameter in split.weights.copies[0].qllama.model.layers.parameters()}
     devices |= {parameter.device.index for parameter in split.weights.copies[0].vision_model.parameters()}
     assert devices == {0, 1}
+    half = load_encoder("internvl-g", weights=parity.folder, device="auto", preprocess="clip")
+    rounded = embed_images(half, parity.paths).vectors
+    assert (rounded * unit(parity.expected["image_embeds_G"])).sum(1).min() >= 0.999
     captions = split.caption(split.preprocess(parity.pictures), beams=1, min_new_tokens=0, max_new_tokens=20)
     assert [each.text for each in captions] == parity.texts["caption_greedy_text"]
