@@ -52,7 +52,8 @@ class Stats:
 def open_library(
     folder: str | Path, encoder: str | None = None, *, create: bool = True, settings: Settings | None = None
 ) -> Library:
-    """The library in ``folder``, made when absent (unless ``create`` is False: LibraryMissing).
+    """The library in ``folder``. One that is absent is made when it is first written to, or with ``create`` False, is
+    LibraryMissing.
 
     ``encoder`` (default: the one the library was made with, ``mini`` for a new one) encodes queries and new files.
     """
@@ -62,13 +63,10 @@ def open_library(
         settings = dataclasses.replace(settings, encoder=encoder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; a library is a folder: name another --library")
-    if not (folder / MANIFEST).exists() and not (folder / "catalog.db").exists():
-        if not create:
-            raise LibraryMissing(f"there is no library at {folder}. Make one: ivsearch index FOLDER --library {folder}")
-        if settings.encoder:
-            encoder_row(settings.encoder)  # a typo must not leave an empty library behind
-        folder.mkdir(parents=True, exist_ok=True)
-        write_manifest(folder, Manifest())
+    if not create and not _is_library(folder):
+        raise LibraryMissing(f"there is no library at {folder}. Make one: ivsearch index FOLDER --library {folder}")
+    if settings.encoder:
+        encoder_row(settings.encoder)  # a typo is told at once
     return Library(folder, settings)
 
 
@@ -96,19 +94,24 @@ class Library:
 
     @cached_property
     def catalog(self) -> Catalog:
+        self._make()
         return Catalog(self.settings.catalog or self.folder / "catalog.db")
 
     @cached_property
     def encoder(self) -> Encoder:
+        source = self.source
         if not self.settings.weights:
-            _check_remembered(self.source.weights, "--weights")
-        return self._load(self.source)
+            _check_remembered(source.weights, "--weights DIR")
+        if not self.settings.encoder and not source.weights:
+            path = _path_in(source.name)
+            _check_remembered(path, f"--encoder {source.name.removesuffix(path)}PATH")
+        return self._load(source)
 
     @cached_property
     def source(self) -> EncoderSource:
         """How the encoder is loaded: as the settings say, and where they say nothing, as it was the last time."""
         settings, manifest = self.settings, self.manifest()
-        name = settings.encoder or _active_name(manifest) or DEFAULT_ENCODER
+        name = _absolute_name(settings.encoder) or _active_name(manifest) or DEFAULT_ENCODER
         before = manifest.source_of(name) or EncoderSource(name)
         return EncoderSource(
             name,
@@ -127,6 +130,11 @@ class Library:
     def manifest(self) -> Manifest:
         return read_manifest(self.folder) or Manifest()
 
+    def _make(self) -> None:
+        if not _is_library(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_manifest(self.folder, Manifest())
+
     # ---- index ----
 
     def index(
@@ -143,11 +151,15 @@ class Library:
         """
         from ivsearch.ingest import Ingest
 
+        roots = _absolute(paths) or [Path(root) for root in self.manifest().roots]
+        if not roots:
+            raise UsageError("nothing to index yet: name a file or folder, such as `ivsearch index ./videos`")
+        if not _is_library(self.folder):
+            # An encoder that cannot be loaded, or a rate that makes no sense, must not leave an empty library behind.
+            self._ingest_options(self.settings.fps if fps is None else fps)
+            self._make()
         with writer_lock(self.folder):
             manifest = self.manifest()
-            roots = _absolute(paths) or [Path(root) for root in manifest.roots]
-            if not roots:
-                raise UsageError("nothing to index yet: name a file or folder, such as `ivsearch index ./videos`")
             options = self._ingest_options(manifest.fps or self.settings.fps if fps is None else fps)
             space = self.encoder.space
             self.catalog.add_space(space)
@@ -241,19 +253,18 @@ class Library:
 
     def _reranker(self, wanted: Reranking) -> Encoder:
         """The encoder that ranks again, loaded once; the library's own when it is the same."""
-        needs_weights = encoder_row(wanted.encoder)[0].needs_weights
-        fresh = (
-            dataclasses.replace(self.source, name=wanted.encoder) if needs_weights else EncoderSource(wanted.encoder)
-        )
-        source = self.manifest().source_of(wanted.encoder) or fresh
+        name, row = _absolute_name(wanted.encoder), encoder_row(wanted.encoder)[0]
+        kin = row.needs_weights and row.module == encoder_row(self.source.name)[0].module
+        fresh = dataclasses.replace(self.source, name=name) if kin else EncoderSource(name)
+        source = self.manifest().source_of(name) or fresh
         if wanted.weights:
             source = dataclasses.replace(source, weights=_absolute_folder(wanted.weights))
         if source == self.source:
             return self.encoder
-        if needs_weights and not source.weights:
+        if row.needs_weights and not source.weights:
             raise UsageError(f"re-ranker {source.name!r} needs weights: give a folder or a hub id (--rerank-weights)")
         if not wanted.weights:
-            _check_remembered(source.weights, "--rerank-weights")
+            _check_remembered(source.weights, "--rerank-weights DIR")
         if source not in self._rerankers:
             self._rerankers[source] = self._sibling(source) or self._load(source)
         return self._rerankers[source]
@@ -319,6 +330,7 @@ class Library:
     def remove(self, paths: str | Path | Sequence[str | Path]) -> list[Removed]:
         """Forgets files, or everything below folders. The files themselves are not touched."""
         wanted = _absolute(paths)
+        self._make()
         with writer_lock(self.folder):
             gone = [row for row in self.catalog.paths() if any(row.path.is_relative_to(path) for path in wanted)]
             unread = [each.path for each in self.catalog.skipped() if any(each.path.is_relative_to(p) for p in wanted)]
@@ -379,6 +391,7 @@ class Library:
     def repair(self) -> Iterator[str]:
         """Mends what ``verify`` finds, from what is durable, and yields what was done. Nothing is deleted: damaged
         files are set aside. Media whose vectors are lost are encoded again by the next ``index``."""
+        self._make()
         with writer_lock(self.folder):
             try:
                 manifest = read_manifest(self.folder)
@@ -424,6 +437,10 @@ class Library:
             yield f"built the index of {space.key} anew"
 
 
+def _is_library(folder: Path) -> bool:
+    return (folder / MANIFEST).exists() or (folder / "catalog.db").exists()
+
+
 def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """One path or several, absolute, links not followed."""
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
@@ -444,12 +461,31 @@ def _absolute_folder(weights: str) -> str:
     return os.path.abspath(path) if path.exists() else weights
 
 
-def _check_remembered(weights: str, flag: str) -> None:
-    """Raises WeightsError when the folder that the library remembers is not there any more."""
-    if Path(weights).is_absolute() and not Path(weights).exists():
+def _absolute_name(name: str) -> str:
+    """An encoder's name, found from anywhere: its variant made absolute where that is a folder, or for open_clip a
+    model and the file of its weights."""
+    stem, _, variant = name.partition(":")
+    model, _, file = variant.partition("/")
+    if variant and Path(variant).expanduser().is_dir():
+        return f"{stem}:{_absolute_folder(variant)}"
+    if stem == "openclip" and Path(file).expanduser().is_file():
+        return f"{stem}:{model}/{_absolute_folder(file)}"
+    return name
+
+
+def _path_in(name: str) -> str:
+    """The folder or file at the end of a name that ``_absolute_name`` gave; empty when there is none."""
+    variant = name.partition(":")[2]
+    candidates = (variant, variant.partition("/")[2])
+    return next((each for each in candidates if Path(each).is_absolute()), "")
+
+
+def _check_remembered(path: str, advice: str) -> None:
+    """Raises WeightsError when the folder or file that the library remembers is not there any more."""
+    if Path(path).is_absolute() and not Path(path).exists():
         raise WeightsError(
-            f"the weights this library was made with were in {weights}, which is not there any more: "
-            f"say where they are now ({flag} DIR)"
+            f"the weights this library was made with were in {path}, which is not there any more: "
+            f"say where they are now ({advice})"
         )
 
 

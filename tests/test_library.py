@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ivsearch.domain import Filters, Ingested, MediaKind, Outcome, Query, Removed, Skipped, Space
+from ivsearch.domain import Filters, Ingested, MediaKind, Outcome, Query, Removed, Reranking, Skipped, Space
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import (
     LibraryBusy,
@@ -22,9 +23,11 @@ from ivsearch.errors import (
     MediaError,
     SpaceMismatch,
     UsageError,
+    WeightsError,
 )
 from ivsearch.library import Library, open_library
-from ivsearch.store.manifest import EncoderSource
+from ivsearch.settings import Settings
+from ivsearch.store.manifest import EncoderSource, write_manifest
 from ivsearch.store.vector_store import VectorStore
 
 from .conftest import library_with
@@ -535,3 +538,101 @@ def test_an_unknown_encoder_leaves_no_library_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown encoder 'typo'"):
         open_library(tmp_path / "new", encoder="typo")
     assert not (tmp_path / "new").exists()
+
+
+# ---- encoders that are folders, and encoders that cannot be had ----
+
+
+@pytest.fixture
+def vit(shared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shared / "parity" / "internvit_300m", tmp_path / "models" / "vit"))
+
+
+def test_an_encoder_named_by_a_relative_folder_is_found_from_anywhere(
+    vit: Path, sample_media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = sample_media / "pet.jpg"
+    monkeypatch.chdir(vit.parent)
+    with open_library(tmp_path / "library", encoder="internvit:./vit") as library:
+        assert outcomes(library, photo) == {"pet.jpg": "indexed"}
+        assert library.source.name == f"internvit:{vit}"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vit").mkdir()  # of the same name, and another
+    with open_library(tmp_path / "library") as again:
+        assert again.search(image=photo, k=1)[0].score == pytest.approx(1, abs=1e-3)
+        assert outcomes(again, photo) == {"pet.jpg": "unchanged"}
+        wanted = Reranking("internvit:models/vit")
+        assert again.find(Query(image=photo), rerank=wanted).reranker == again.encoder.space
+    vit.rename(tmp_path / "models" / "gone")
+    message = rf"were in {vit}, which is not there any more: say where they are now \(--encoder internvit:PATH\)"
+    with open_library(tmp_path / "library") as again, pytest.raises(WeightsError, match=message):
+        again.search(image=photo)
+    moved = tmp_path / "elsewhere" / "vit"
+    shutil.move(tmp_path / "models" / "gone", moved)
+    with open_library(tmp_path / "library", encoder=f"internvit:{moved}") as again:
+        assert outcomes(again, photo) == {"pet.jpg": "unchanged"}
+    with open_library(tmp_path / "library") as again:
+        assert again.search(image=photo, k=1)[0].path == photo
+
+
+@pytest.mark.parametrize(
+    ("typed", "remembered"),
+    [
+        ("openclip:ViT-B-32/./w.pt", "openclip:ViT-B-32/{here}/w.pt"),
+        ("openclip:./saved", "openclip:{here}/saved"),
+        ("openclip:ViT-B-32/openai", "openclip:ViT-B-32/openai"),
+        ("siglip2:saved", "siglip2:{here}/saved"),
+        ("siglip2:google/w.pt", "siglip2:google/w.pt"),
+        ("mini", "mini"),
+    ],
+)
+def test_what_is_remembered_of_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, remembered: str
+) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "w.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert open_library(tmp_path / "library", encoder=typed).source.name == remembered.format(here=tmp_path)
+
+
+def test_a_file_of_open_clip_that_is_gone_is_named(library: Library, mini: Encoder, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.pt"
+    source = EncoderSource(f"openclip:ViT-B-32/{gone}")
+    manifest = dataclasses.replace(library.manifest(), encoders={mini.space.key: source})
+    write_manifest(library.folder, manifest)
+    message = rf"were in {gone}, .*where they are now \(--encoder openclip:ViT-B-32/PATH\)"
+    with open_library(library.folder) as again, pytest.raises(WeightsError, match=message):
+        again.search("a cat")
+
+
+@pytest.mark.parametrize("name", ["internvit:mine", "mini"])
+def test_a_reranker_inherits_weights_of_its_kind_only(
+    library: Library, mini: Encoder, tmp_path: Path, name: str
+) -> None:
+    source = EncoderSource(name, str(tmp_path))
+    library.__dict__["source"] = source
+    message = r"re-ranker 'internvl-g' needs weights: give a folder or a hub id \(--rerank-weights\)"
+    with pytest.raises(UsageError, match=message):
+        library.search("a cat", rerank=Reranking("internvl-g"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (Settings(encoder="internvl-c"), UsageError, "needs weights"),
+        (Settings(encoder="internvl-c", weights="./nowhere"), WeightsError, "no such folder"),
+        (Settings(fps=2000.0), UsageError, "--fps must be above 0"),
+    ],
+)
+def test_a_first_run_that_cannot_begin_leaves_no_library_behind(
+    sample_media: Path, tmp_path: Path, settings: Settings, error: type[Exception], message: str
+) -> None:
+    with open_library(tmp_path / "new", settings=settings) as library, pytest.raises(error, match=message):
+        list(library.index(sample_media / "pet.jpg"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_new_library_is_empty_and_sound(tmp_path: Path) -> None:
+    with open_library(tmp_path / "new", settings=Settings()) as library:
+        assert library.stats().totals.media == 0 and list(library.verify()) == []
+        assert library.remove(tmp_path / "x") == [] and list(library.repair()) == []
