@@ -27,7 +27,7 @@ from ivsearch.models.internvl import InternVL
 from ivsearch.models.internvl_config import InternVLConfig, QllamaConfig, VisionConfig
 
 VISION = VisionConfig(3200, 25, 12800, 48, 14, 224, "rms_norm", 1e-6, True, False)
-QLLAMA = QllamaConfig(4096, 32, 11008, 32, 49954, 1e-6, 10000.0, 96, 2, 1, 2)
+QLLAMA = QllamaConfig(4096, 32, 11008, 32, 49954, 1e-6, 10000.0, 96, 2, 2)
 SEED = 0
 
 

@@ -6,6 +6,7 @@
     ├── UsageError                exit 2  an argument or setting makes no sense
     ├── MediaError                exit 1  one file cannot be read (indexing turns it into Skipped)
     ├── WeightsError              exit 4  model weights are not at hand, incomplete, or not what they claim
+    ├── NotFinite                 exit 1  a model gave NaN or infinity (indexing turns it into Skipped)
     └── LibraryError              exit 1  the library on disk
         ├── LibraryMissing        exit 2  there is none at that path
         ├── LibraryBusy           exit 1  another process is writing to it
@@ -33,6 +34,10 @@ class MediaError(IvsearchError):
 
 class WeightsError(IvsearchError):
     exit_code = 4
+
+
+class NotFinite(IvsearchError, ArithmeticError):
+    pass
 
 
 class LibraryError(IvsearchError):

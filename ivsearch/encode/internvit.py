@@ -7,6 +7,7 @@ by pictures; it has no text side.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,20 +16,24 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ivsearch.domain import Embeddings, Space
-from ivsearch.encode.numerics import check_numerics
+from ivsearch.encode.numerics import check_numerics, not_finite
 from ivsearch.encode.pixels import check_way, prepare
 from ivsearch.encode.siglip2 import variant_name
 from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import UsageError
 from ivsearch.models.checkpoint import open_checkpoint
-from ivsearch.models.feed import feed
+from ivsearch.models.feed import Feed, Portions
 from ivsearch.models.float8 import convert_to_float8
 from ivsearch.models.hub import locate
 from ivsearch.models.intern_vit import InternViT
 from ivsearch.models.internvl_config import vision_config
+from ivsearch.models.lazy_internvl import Numerics
 from ivsearch.models.spread import find_devices
 from ivsearch.pictures import Transparency
 
+log = logging.getLogger(__name__)
+
+RECIPE = 1
 CPU_PICTURES_AT_ONCE = 16
 GPU_PICTURES_AT_ONCE = 64
 
@@ -38,13 +43,16 @@ class InternViTEncoder:
 
     transparency = Transparency.DROPPED
 
-    def __init__(self, space: Space, model: InternViT, device: torch.device, side: int, way: str) -> None:
+    def __init__(
+        self, space: Space, model: InternViT, device: torch.device, side: int, way: str, numerics: Numerics
+    ) -> None:
         self.space = space
         self.model = model
-        self.device = device
         self.side = side
         self.way = way
+        self.numerics = numerics
         self.batch_size = CPU_PICTURES_AT_ONCE if device.type == "cpu" else GPU_PICTURES_AT_ONCE
+        self.portions = Portions(Feed(device), self.batch_size, self._say_fewer)
 
     def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Pictures (h, w, 3) uint8 to (n, 3, side, side) float32."""
@@ -53,11 +61,15 @@ class InternViTEncoder:
     @torch.inference_mode()
     def encode_images(self, batch: NDArray[np.float32]) -> Embeddings:
         """(n, 3, h, w) float32, sides multiples of the patch size, to (n, width) unit vectors."""
-        found = [
-            F.normalize(self.model(part)[:, 0].float(), dim=-1) for part in feed(batch, self.device, self.batch_size)
-        ]
-        rows = torch.cat(found).cpu().numpy() if len(batch) else np.empty((0, self.space.dim), np.float32)
-        return Embeddings(self.space, rows)
+        rows = self.portions.run(
+            lambda part: F.normalize(self.model(part)[:, 0].float(), dim=-1), batch, self.space.dim
+        )
+        if not torch.isfinite(rows).all():
+            raise not_finite(self.space.encoder, self.numerics)
+        return Embeddings(self.space, rows.cpu().numpy())
+
+    def _say_fewer(self, size: int) -> None:
+        log.warning("no room for so many pictures at once: going on with %d", size)
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         raise UsageError(
@@ -82,9 +94,12 @@ def load(request: LoadRequest) -> InternViTEncoder:
     with torch.device("meta"):
         model = InternViT(config, numerics.attention).eval().requires_grad_(False)
     checkpoint.expect({name: tuple(slot.shape) for name, slot in model.state_dict().items()}, "a stand-alone InternViT")
-    checkpoint.fill(model, device=devices[0], dtype=numerics.vision)
-    if numerics.fp8:
-        convert_to_float8(model.encoder)
-    digest = hashlib.sha256(f"{checkpoint.digest()} {way} {config.image_size}".encode()).hexdigest()
+    try:
+        checkpoint.fill(model, device=devices[0], dtype=numerics.vision)
+        if numerics.fp8:
+            convert_to_float8(model.encoder)
+    except torch.OutOfMemoryError as error:
+        raise UsageError(f"no room for the weights on {devices[0]}: take --dtype bfloat16 or --device cpu") from error
+    digest = hashlib.sha256(f"{RECIPE} {checkpoint.digest()} {config!r} {way}".encode()).hexdigest()
     space = Space(f"internvit:{variant_name(request.variant)}", digest, config.hidden_size)
-    return InternViTEncoder(space, model, devices[0], config.image_size, way)
+    return InternViTEncoder(space, model, devices[0], config.image_size, way, numerics)

@@ -20,13 +20,13 @@ from torch.nn import functional as F
 from ivsearch.domain import Embeddings, Space
 from ivsearch.encode.encoder import Caption
 from ivsearch.encode.internvl_texts import Texts
-from ivsearch.encode.numerics import check_numerics
+from ivsearch.encode.numerics import check_numerics, not_finite
 from ivsearch.encode.pixels import check_way, prepare
 from ivsearch.encode.table import LoadRequest
-from ivsearch.errors import UsageError
+from ivsearch.errors import NotFinite, UsageError
 from ivsearch.models.captioning import Decoding, caption
 from ivsearch.models.checkpoint import open_checkpoint
-from ivsearch.models.feed import feed
+from ivsearch.models.feed import Feed, Portions
 from ivsearch.models.hub import locate
 from ivsearch.models.internvl import InternVL
 from ivsearch.models.lazy_internvl import LazyInternVL, Part
@@ -34,6 +34,8 @@ from ivsearch.pictures import Transparency
 
 log = logging.getLogger(__name__)
 
+# Raised whenever this code makes other vectors of the same files than it did before.
+RECIPE = 1
 PART_OF = {"internvl-c": (Part.VISION,), "internvl-g": (Part.VISION, Part.TEXT, Part.QUERIES)}
 # Measured on an H200 (benchmarks/LOG.md): 64 pictures fill the chip; two parts hide the copying of the second.
 PICTURES_AT_ONCE = 64
@@ -51,11 +53,13 @@ class InternVLEncoder:
         self.texts = texts
         self.way = way
         self.side = weights.config.vision.image_size
-        digest = hashlib.sha256(f"{weights.checkpoint.digest()} {texts.digest()} {way} {self.side}".encode())
-        self.space = Space(name, digest.hexdigest(), weights.config.clip_embed_dim)
-        on_gpu = weights.spread.copies[0]("query_tokens").type != "cpu"
-        self.at_once = PICTURES_AT_ONCE if on_gpu else CPU_PICTURES_AT_ONCE
-        self.batch_size = self.at_once * (2 if on_gpu else 1) * len(weights.copies)
+        made_by = f"{RECIPE} {weights.checkpoint.digest()} {weights.config!r} {texts.digest()} {way}"
+        self.space = Space(name, hashlib.sha256(made_by.encode()).hexdigest(), weights.config.clip_embed_dim)
+        devices = [where("vision_model.embeddings.class_embedding") for where in weights.spread.copies]
+        on_gpu = devices[0].type != "cpu"
+        at_once = PICTURES_AT_ONCE if on_gpu else CPU_PICTURES_AT_ONCE
+        self.portions = [Portions(Feed(device), at_once, self._say_fewer) for device in devices]
+        self.batch_size = at_once * (2 if on_gpu else 1) * len(devices)
 
     def sibling(self, name: str) -> InternVLEncoder | None:
         """The other of the two encoders on the same weights, which are not read again; None for any other name."""
@@ -71,25 +75,18 @@ class InternVLEncoder:
         parts = PART_OF[self.space.encoder]
         models = [self.weights.need(*parts, copy=copy) for copy in range(len(self.weights.copies))]
         if len(models) == 1 or len(batch) < len(models):
-            return self._embeddings(self._encode(models[0], batch))
+            return self._embeddings(self._encode(models[0], self.portions[0], batch))
         with ThreadPoolExecutor(len(models)) as pool:
             shares = np.array_split(batch, len(models))
-            return self._embeddings(*pool.map(self._encode, models, shares))
+            return self._embeddings(*pool.map(self._encode, models, self.portions, shares))
 
     @torch.inference_mode()  # of the thread
-    def _encode(self, model: InternVL, batch: NDArray[np.float32]) -> Tensor:
+    def _encode(self, model: InternVL, portions: Portions, batch: NDArray[np.float32]) -> Tensor:
         embed = model.embed_c if self.space.encoder == "internvl-c" else model.embed_g
-        device = model.vision_model.embeddings.class_embedding.device
-        while True:
-            try:
-                found = [embed(part).float() for part in feed(batch, device, self.at_once)]
-                return torch.cat(found) if found else torch.empty(0, self.space.dim)
-            except torch.OutOfMemoryError:
-                if self.at_once == 1:
-                    raise
-                self.at_once = max(1, self.at_once // 2)
-                torch.cuda.empty_cache()
-                log.warning("no room for so many pictures at once on %s: going on with %d", device, self.at_once)
+        return portions.run(embed, batch, self.space.dim)
+
+    def _say_fewer(self, size: int) -> None:
+        log.warning("no room for so many pictures at once: going on with %d", size)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -102,10 +99,6 @@ class InternVLEncoder:
             # Texts of like length together, cut to the longest: what stands behind a text does not change it.
             rows = order[start : start + TEXTS_AT_ONCE]
             found[rows] = model.embed_text(_padded([ids[row] for row in rows])).float().cpu()
-        if not torch.isfinite(found).all():
-            raise UsageError(
-                f"the text tower gives no finite numbers in {self.weights.numerics.language}: --dtype float32"
-            )
         return self._embeddings(found)
 
     @torch.inference_mode()
@@ -121,12 +114,14 @@ class InternVLEncoder:
         """A preprocessed batch of n pictures to n captions, as the official ``generate`` makes them."""
         decoding = Decoding(beams, min_new_tokens, max_new_tokens)
         model = self.weights.need(Part.VISION, Part.TEXT, Part.QUERIES, Part.WORDS)
-        device = model.vision_model.embeddings.class_embedding.device
         prompt_ids = self.texts.prompt(prompt)
         captions = []
-        for pixels in feed(batch, device, max(1, self.at_once // beams)):
-            for ids in caption(model, pixels, prompt_ids, decoding):
-                captions.append(Caption(self.texts.pieces.decode(ids), tuple(ids)))
+        for pixels in self.portions[0].feed.parts(batch, max(1, self.portions[0].size // beams)):
+            try:
+                found = caption(model, pixels, prompt_ids, decoding)
+            except NotFinite:
+                raise self._overflow() from None
+            captions += [Caption(self.texts.pieces.decode(ids), tuple(ids)) for ids in found]
         return captions
 
     @torch.inference_mode()
@@ -135,18 +130,25 @@ class InternVLEncoder:
         code never calls this head, so nothing says that we use it as it was trained."""
         if len(batch) != len(texts):
             raise UsageError(f"there are {len(batch)} pictures and {len(texts)} texts to match: give as many of each")
-        model = self.weights.need(Part.VISION, Part.TEXT, Part.QUERIES, Part.MATCHING)
-        device = model.vision_model.embeddings.class_embedding.device
         if not texts:
             return np.empty(0, np.float32)
-        ids = _padded([self.texts.encode(text) for text in texts]).split(self.at_once)
-        parts = zip(feed(batch, device, self.at_once), ids, strict=True)
-        judged = [model.match(pixels, part).cpu().numpy() for pixels, part in parts]
-        return np.concatenate(judged)
+        model = self.weights.need(Part.VISION, Part.TEXT, Part.QUERIES, Part.MATCHING)
+        size = self.portions[0].size
+        ids = _padded([self.texts.encode(text) for text in texts]).split(size)
+        parts = zip(self.portions[0].feed.parts(batch, size), ids, strict=True)
+        judged = np.concatenate([model.match(pixels, part).cpu().numpy() for pixels, part in parts])
+        if not np.isfinite(judged).all():
+            raise self._overflow()
+        return judged
 
     def _embeddings(self, *found: Tensor) -> Embeddings:
-        rows = [F.normalize(part, dim=-1).cpu().numpy() for part in found]
-        return Embeddings(self.space, np.concatenate(rows))
+        rows = np.concatenate([F.normalize(part, dim=-1).cpu().numpy() for part in found])
+        if not np.isfinite(rows).all():
+            raise self._overflow()
+        return Embeddings(self.space, rows)
+
+    def _overflow(self) -> NotFinite:
+        return not_finite(self.space.encoder, self.weights.numerics)
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
@@ -166,5 +168,5 @@ def load(request: LoadRequest) -> InternVLEncoder:
     way = check_way(request.preprocess)
     folder = locate(request.weights or "")
     checkpoint = open_checkpoint(folder)
-    weights = LazyInternVL(checkpoint, request.device, check_numerics(request))
+    weights = LazyInternVL(checkpoint, request.device, check_numerics(request), PART_OF[request.encoder])
     return InternVLEncoder(request.encoder, weights, Texts(folder, weights.config.qllama), way)

@@ -36,4 +36,7 @@ class Texts:
         return [self.pieces.bos, *self.pieces.encode(text)]
 
     def digest(self) -> str:
-        return hashlib.sha256(self._file.read_bytes()).hexdigest()
+        """Of all that ids depend on: the pieces, the special ones, the prefix and the limit."""
+        digest = hashlib.sha256(self._file.read_bytes())
+        digest.update(f"{sorted(self.pieces.special.items())} {PREFIX} {MAX_TOKENS}".encode())
+        return digest.hexdigest()

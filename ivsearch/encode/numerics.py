@@ -6,7 +6,7 @@ import torch
 
 from ivsearch.encode.placement import DTYPES
 from ivsearch.encode.table import LoadRequest
-from ivsearch.errors import UsageError
+from ivsearch.errors import NotFinite, UsageError
 from ivsearch.models.attention import check_attention
 from ivsearch.models.float8 import check_float8
 from ivsearch.models.lazy_internvl import Numerics
@@ -33,3 +33,14 @@ def check_numerics(request: LoadRequest) -> Numerics:
     vision = DTYPES.get(dtype, torch.bfloat16)
     language = torch.float16 if vision is torch.bfloat16 and device.type == "cuda" else vision
     return Numerics(vision, language, dtype == "fp8", attention)
+
+
+def not_finite(encoder: str, numerics: Numerics) -> NotFinite:
+    """What to say when vectors, captions or judgements come out as NaN or infinity."""
+    used = {str(dtype).removeprefix("torch.") for dtype in (numerics.vision, numerics.language)}
+    advice = {
+        "bfloat16": "take --dtype float32",
+        "float16": "take --dtype bfloat16 or float32",
+        "float32": "the weights may be damaged, check them with `ivsearch models verify`",
+    }[min(used)]
+    return NotFinite(f"encoder {encoder!r} gives no finite numbers in {' and '.join(sorted(used))}: {advice}")

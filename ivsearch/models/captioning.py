@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ivsearch.errors import NotFinite, UsageError
 from ivsearch.models.internvl import InternVL
 from ivsearch.models.qllama import Cache
 
@@ -18,6 +19,14 @@ class Decoding:
     beams: int = 5
     min_new_tokens: int = 8
     max_new_tokens: int = 19
+
+    def __post_init__(self) -> None:
+        if self.beams < 1:
+            raise UsageError(f"the number of beams must be at least 1, not {self.beams}")
+        if not 0 <= self.min_new_tokens <= self.max_new_tokens:
+            raise UsageError(
+                f"captions cannot have {self.min_new_tokens} new tokens at least and {self.max_new_tokens} at most"
+            )
 
 
 @dataclass(slots=True, eq=False)
@@ -40,10 +49,17 @@ class _Beams:
 
 
 def caption(model: InternVL, pixels: Tensor, prompt_ids: list[int], decoding: Decoding) -> list[list[int]]:
-    """Pictures (b, 3, h, w) → the new ids of each caption, the end token included where one came."""
+    """Pictures (b, 3, h, w) → the new ids of each caption, the end token included where one came.
+
+    Raises NotFinite when the network gives NaN or infinity.
+    """
+    if decoding.max_new_tokens == 0:
+        return [[] for _ in pixels]
     prompt = torch.tensor(prompt_ids, device=pixels.device).expand(len(pixels), -1)
     cache = Cache.empty()
     logits = model.begin(pixels, prompt, cache)
+    if not torch.isfinite(logits).all():
+        raise NotFinite(f"captions have no finite numbers in {logits.dtype}")
     start = model.config.qllama.num_query_token + len(prompt_ids)
     if decoding.beams == 1:
         return _greedy(model, logits, start, cache, decoding)

@@ -11,6 +11,9 @@ from typing import Any
 
 from ivsearch.errors import WeightsError
 
+LARGEST = 10**7
+ROPE_THETA = 10000.0
+
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
@@ -46,7 +49,6 @@ class QllamaConfig:
     rope_theta: float
     num_query_token: int
     cross_attention_frequency: int
-    bos_token_id: int
     eos_token_id: int
 
 
@@ -68,8 +70,8 @@ class _Table:
 
     def whole(self, key: str, default: int | None = None) -> int:
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise WeightsError(f"{self.where}: {key} must be a whole number above 0, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST:
+            raise WeightsError(f"{self.where}: {key} must be a whole number from 1 to {LARGEST}, not {value!r}")
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -78,9 +80,11 @@ class _Table:
             raise WeightsError(f"{self.where}: {key} must be a number above 0, not {value!r}")
         return float(value)
 
-    def token(self, key: str, default: int) -> int:
-        value = self.values.get(key)
-        return value if isinstance(value, int) else default
+    def token(self, key: str, default: int, vocab_size: int) -> int:
+        value = self._get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < vocab_size:
+            raise WeightsError(f"{self.where}: {key} must be a token id below {vocab_size}, not {value!r}")
+        return value
 
     def one_of(self, key: str, known: tuple[Any, ...], default: Any) -> Any:
         value = self.values.get(key, default)
@@ -120,6 +124,12 @@ def internvl_config(config: Mapping[str, Any], where: str = "config.json") -> In
     qllama.one_of("hidden_act", ("silu",), "silu")
     qllama.one_of("attention_bias", (False,), False)
     qllama.one_of("rope_scaling", (None,), None)
+    qllama.one_of("rope_theta", (ROPE_THETA, None), ROPE_THETA)  # the official code does not read it
+    vocab_size = qllama.whole("vocab_size")
+    pool_heads = table.whole("attn_pool_num_heads", 16)
+    for width in (vision.hidden_size, qllama.whole("hidden_size")):
+        if width % pool_heads:
+            raise WeightsError(f"{where}: attn_pool_num_heads {pool_heads} does not divide hidden_size {width}")
     return InternVLConfig(
         vision=vision,
         qllama=QllamaConfig(
@@ -127,17 +137,16 @@ def internvl_config(config: Mapping[str, Any], where: str = "config.json") -> In
             num_attention_heads=heads,
             intermediate_size=qllama.whole("intermediate_size"),
             num_hidden_layers=qllama.whole("num_hidden_layers"),
-            vocab_size=qllama.whole("vocab_size"),
+            vocab_size=vocab_size,
             rms_norm_eps=qllama.number("rms_norm_eps", 1e-6),
-            rope_theta=qllama.number("rope_theta", 10000.0),
+            rope_theta=ROPE_THETA,
             # The outer values win over those inside qllama_config, as in the official code.
             num_query_token=table.whole("num_query_token", 96),
             cross_attention_frequency=table.whole("cross_attention_frequency", 2),
-            bos_token_id=qllama.token("bos_token_id", 1),
-            eos_token_id=qllama.token("eos_token_id", 2),
+            eos_token_id=qllama.token("eos_token_id", 2, vocab_size),
         ),
         clip_embed_dim=table.whole("clip_embed_dim", 768),
-        attn_pool_num_heads=table.whole("attn_pool_num_heads", 16),
+        attn_pool_num_heads=pool_heads,
     )
 
 

@@ -82,7 +82,7 @@ def read_object(path: Path) -> dict[str, Any]:
     check_file(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read as JSON ({error}): download it again") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path} should hold a JSON object, not {type(value).__name__}: download it again")

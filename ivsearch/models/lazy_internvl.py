@@ -59,17 +59,23 @@ class Numerics:
 class LazyInternVL:
     """The network on its devices. ``need`` reads what is not there yet; it may be called from several threads."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str, numerics: Numerics) -> None:
-        """Reads no weights, but checks that every tensor is there in its shape, and no other. Raises WeightsError."""
+    def __init__(
+        self, checkpoint: Checkpoint, device: str, numerics: Numerics, pictures: tuple[Part, ...] = (Part.VISION,)
+    ) -> None:
+        """Reads no weights, but checks that every tensor is there in its shape, and no other. Raises WeightsError.
+
+        ``pictures`` are the parts that every copy needs: pictures are encoded on all copies, texts on the first.
+        """
         self.config: InternVLConfig = internvl_config(checkpoint.config, str(checkpoint.folder / "config.json"))
         self.checkpoint, self.numerics = checkpoint, numerics
         first = self._build()
         checkpoint.expect({name: tuple(slot.shape) for name, slot in first.state_dict().items()}, "InternVL-14B")
         devices = find_devices(device)
         sizes = {name: slot.numel() * self._dtype(name).itemsize for name, slot in _in_passing_order(first)}
-        self.spread: Spread = plan(devices, sizes, free_memory(devices), _unit)
-        # Pictures are encoded on every copy, texts on the first.
-        self.copies: tuple[InternVL, ...] = (first, *(self._build() for _ in self.spread.copies[1:]))
+        self.spread: Spread = plan(
+            devices, sizes, free_memory(devices), _unit, lambda name: any(part.holds(name) for part in pictures)
+        )
+        self.copies: list[InternVL] = [first, *(self._build() for _ in self.spread.copies[1:])]
         self._there: list[set[Part]] = [set() for _ in self.copies]
         self._lock = threading.Lock()
 
@@ -85,17 +91,21 @@ class LazyInternVL:
         with self._lock:
             model, there = self.copies[copy], self._there[copy]
             for part in parts:
-                if part not in there:
+                if part in there:
+                    continue
+                try:
                     self._fill(model, part, self.spread.copies[copy])
-                    there.add(part)
+                except BaseException as error:
+                    # Half of it may be there, or in FP8: the next try begins with an empty network.
+                    self.copies[copy], self._there[copy] = self._build(), set()
+                    if isinstance(error, torch.OutOfMemoryError):
+                        raise UsageError(self._no_room(part, self.spread.copies[copy])) from error
+                    raise
+                there.add(part)
         return model
 
     def _fill(self, model: InternVL, part: Part, where: Where) -> None:
-        dtype = self.numerics.of(part)
-        try:
-            self.checkpoint.fill(model, device=where, dtype=dtype, only=part.holds)
-        except torch.OutOfMemoryError as error:
-            raise UsageError(self._no_room(part, where)) from error
+        self.checkpoint.fill(model, device=where, dtype=self.numerics.of(part), only=part.holds)
         if self.numerics.fp8 and part is Part.VISION:
             # Pictures are what there is much of. QLLaMA stays as it is: nothing scales down what its layers add, and
             # FP8 cost its texts 3 % in cosine where the vision tower loses 0.2 %.

@@ -5,13 +5,16 @@ Current tokenizers of other packages pad on the left and break some texts otherw
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+from typing import Any
 
-from ivsearch.errors import WeightsError
+from ivsearch.errors import UsageError, WeightsError
+from ivsearch.models.layout import read_object
 
-SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "[PAD]"}
+# What LlamaTokenizer takes where the files name nothing; it has no padding then.
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+NAMED = (*SPECIAL, "pad_token")
 
 
 class Pieces:
@@ -28,15 +31,26 @@ class Pieces:
             self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
             raise WeightsError(f"{path} is damaged or no SentencePiece model ({error}); download it again") from error
-        self.special = {name: self.processor.piece_to_id(name) for name in _special_names(folder)}
+        self.special = {name: self._id(name, path) for name in _special_names(folder)}
         self._split = re.compile("(" + "|".join(re.escape(name) for name in sorted(self.special, key=len)[::-1]) + ")")
         self.bos, self.eos = self.processor.bos_id(), self.processor.eos_id()
+
+    def _id(self, name: str, path: Path) -> int:
+        place = int(self.processor.piece_to_id(name))
+        if place == self.processor.unk_id() and name != self.processor.id_to_piece(place):
+            raise WeightsError(f"{path} has no piece {name!r}, which is named beside it: the files are of two models")
+        return place
 
     def __len__(self) -> int:
         return int(self.processor.get_piece_size())
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without beginning and end. Special tokens written out in it become their ids."""
+        """Ids of a text, without beginning and end. Special tokens written out in it become their ids.
+
+        Raises UsageError for a text that is not valid Unicode.
+        """
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise UsageError("the text is not valid Unicode: check the encoding of the terminal, file or script")
         ids: list[int] = []
         for part in self._split.split(text):
             if part in self.special:
@@ -47,18 +61,23 @@ class Pieces:
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        """Ids to text, special ones left out."""
+        """Ids to text, without special ones and those that a network larger than the tokenizer can give."""
         hidden = set(self.special.values())
-        return str(self.processor.decode([each for each in ids if each not in hidden])).strip()
+        return str(self.processor.decode([each for each in ids if each < len(self) and each not in hidden])).strip()
 
 
 def _special_names(folder: Path) -> set[str]:
-    path = folder / "special_tokens_map.json"
-    named = {}
-    if path.is_file():
-        try:
-            named = {key: value for key, value in json.loads(path.read_bytes()).items() if key in SPECIAL}
-        except (ValueError, AttributeError) as error:
-            raise WeightsError(f"{path} is damaged ({error}); download it again") from error
-    merged = SPECIAL | named
-    return {value["content"] if isinstance(value, dict) else value for value in merged.values()}
+    """special_tokens_map.json goes before tokenizer_config.json, as in transformers."""
+    named = dict(SPECIAL)
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / file
+        if path.is_file():
+            named |= {key: _content(value, path) for key, value in read_object(path).items() if key in NAMED and value}
+    return set(named.values())
+
+
+def _content(value: Any, path: Path) -> str:
+    text = value.get("content") if isinstance(value, dict) else value
+    if not isinstance(text, str) or not text:
+        raise WeightsError(f"{path} names a special token {value!r}: it must be a text; download the file again")
+    return text

@@ -29,7 +29,7 @@ def find_devices(name: str) -> tuple[torch.device, ...]:
     for each in wanted:
         if each not in here:
             raise UsageError(f"there is no device {each!r}; here are: {', '.join(here)}, and auto")
-    return tuple(torch.device("cuda:0" if each == "cuda" else each) for each in dict.fromkeys(wanted))
+    return tuple(dict.fromkeys(torch.device("cuda:0" if each == "cuda" else each) for each in wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +45,24 @@ def plan(
     sizes_bytes: Mapping[str, int],
     free_bytes: Sequence[int],
     unit: Callable[[str], str],
+    copied: Callable[[str], bool] = lambda name: True,
 ) -> Spread:
-    """A copy on each device when a copy fits there, else one copy with its layers in turn on all of them.
+    """A copy on each device when the ``copied`` tensors fit there, else one copy with its layers in turn on all.
 
     ``sizes_bytes`` are those of the tensors, in the order in which a forward pass comes to them; tensors of one
     ``unit`` (a layer, a head) stay together. One device gets everything, fit or not: it knows best what it can hold.
     Raises UsageError when all together are too small.
     """
     needed = sum(sizes_bytes.values())
-    if len(devices) == 1 or all(needed + SPARE_BYTES <= free for free in free_bytes):
+    needed_each = sum(size for name, size in sizes_bytes.items() if copied(name))
+    if len(devices) == 1 or all(needed_each + SPARE_BYTES <= free for free in free_bytes):
         return Spread(tuple(_always(device) for device in devices), layered=False)
     rooms = [max(0, free - SPARE_BYTES) for free in free_bytes]
     if needed > sum(rooms):
         raise UsageError(
             f"the model needs {needed / 2**30:.1f} GiB and {SPARE_BYTES / 2**30:.0f} GiB to work in on each device; "
-            f"free are {', '.join(f'{free / 2**30:.1f}' for free in free_bytes)} GiB: take a smaller dtype (fp8, "
-            "bfloat16) or more devices"
+            f"free are {', '.join(f'{free / 2**30:.1f}' for free in free_bytes)} GiB: take dtype bfloat16 or "
+            "more devices"
         )
     return Spread((_by_layers(devices, sizes_bytes, rooms, unit),), layered=True)
 

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ivsearch.encode import embed_images, load_encoder
+from ivsearch.encode.internvit import InternViTEncoder
 from ivsearch.encode.internvl import InternVLEncoder
-from ivsearch.errors import UsageError, WeightsError
+from ivsearch.errors import NotFinite, UsageError, WeightsError
 from ivsearch.models.checkpoint import Checkpoint
 from ivsearch.models.lazy_internvl import LazyInternVL, Part
 from tests.parity import INTERNVL_14B, Parity, unit
@@ -40,6 +41,13 @@ def copy(single: Parity, tmp_path: Path) -> Path:
 def change_config(folder: Path, **values: object) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def spoil(encoder: InternVLEncoder) -> None:
+    model = encoder.weights.need(Part.TEXT)
+    model.text_projection = torch.nn.Parameter(
+        torch.full_like(model.text_projection, float("inf")), requires_grad=False
+    )
 
 
 def change_inner(folder: Path, part: str, **values: object) -> None:
@@ -137,6 +145,13 @@ def test_the_space_knows_weights_tokenizer_and_preprocessing(single: Parity, cop
     space = load_encoder("internvl-c", weights=single.folder).space
     assert load_encoder("internvl-c", weights=copy).space == space
     assert load_encoder("internvl-c", weights=copy, preprocess="clip").space != space
+    change_config(copy, attn_pool_num_heads=8)
+    assert load_encoder("internvl-c", weights=copy).space != space
+    shutil.copy(single.folder / "config.json", copy)
+    (copy / "special_tokens_map.json").write_text('{"pad_token": "a"}')
+    assert load_encoder("internvl-c", weights=copy).space != space
+    shutil.copy(single.folder / "special_tokens_map.json", copy)
+    assert load_encoder("internvl-c", weights=copy).space == space
     tensors = load_file(copy / "model.safetensors")
     tensors["vision_model.encoder.layers.1.norm1.weight"][3] += 0.5
     save_file(tensors, copy / "model.safetensors")
@@ -167,8 +182,13 @@ def test_other_tensors_are_refused_by_name(copy: Path, change: Change, message: 
     [
         ({"use_backbone_lora": 16}, "config.json: use_backbone_lora is 16; this ivsearch knows 0, None"),
         ({"qllama_config": None}, "config.json has no qllama_config: is this the folder of another model"),
-        ({"clip_embed_dim": "many"}, "clip_embed_dim must be a whole number above 0, not 'many'"),
-        ({"num_query_token": True}, "num_query_token must be a whole number above 0, not True"),
+        ({"clip_embed_dim": "many"}, "clip_embed_dim must be a whole number from 1 to 10000000, not 'many'"),
+        ({"num_query_token": True}, "num_query_token must be a whole number from 1 to 10000000, not True"),
+        (
+            {"clip_embed_dim": 2**63},
+            "clip_embed_dim must be a whole number from 1 to 10000000, not 92233720",
+        ),
+        ({"attn_pool_num_heads": 7}, "config.json: attn_pool_num_heads 7 does not divide hidden_size 80"),
     ],
 )
 def test_configs_of_other_models_are_refused(copy: Path, values: dict[str, object], message: str) -> None:
@@ -187,6 +207,9 @@ def test_configs_of_other_models_are_refused(copy: Path, values: dict[str, objec
         ("vision_config", {"layer_norm_eps": -1}, "layer_norm_eps must be a number above 0, not -1"),
         ("qllama_config", {"num_key_value_heads": 1}, "num_key_value_heads is 1; this ivsearch knows"),
         ("qllama_config", {"rope_scaling": {"type": "linear"}}, "rope_scaling is {'type': 'linear'}; this ivsearch"),
+        ("qllama_config", {"rope_theta": 1e6}, r"rope_theta is 1000000\.0; this ivsearch knows 10000\.0, None"),
+        ("qllama_config", {"eos_token_id": 5000}, "eos_token_id must be a token id below 1400, not 5000"),
+        ("qllama_config", {"eos_token_id": True}, "eos_token_id must be a token id below 1400, not True"),
         ("qllama_config", {"vocab_size": 1000}, "misshaped qllama.model.embed_tokens.weight"),
     ],
 )
@@ -218,10 +241,63 @@ def test_the_tokenizer_of_a_larger_model_is_refused(shared: Path, copy: Path) ->
         load_encoder("internvl-c", weights=copy)
 
 
-def test_a_damaged_list_of_special_tokens_is_named(copy: Path) -> None:
-    (copy / "special_tokens_map.json").write_text("[1")
-    with pytest.raises(WeightsError, match=r"special_tokens_map\.json is damaged"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1", r"special_tokens_map\.json cannot be read as JSON"),
+        ("[" * 100_000, r"special_tokens_map\.json cannot be read as JSON"),
+        ("[]", r"special_tokens_map\.json should hold a JSON object, not list"),
+        ('{"pad_token": {"id": 1}}', r"names a special token {'id': 1}: it must be a text"),
+        ('{"pad_token": 7}', r"names a special token 7: it must be a text"),
+        ('{"pad_token": "<|nowhere|>"}', r"tokenizer\.model has no piece '<|nowhere|>', which is named beside it"),
+    ],
+)
+def test_a_damaged_list_of_special_tokens_is_named(copy: Path, text: str, message: str) -> None:
+    (copy / "special_tokens_map.json").write_text(text)
+    with pytest.raises(WeightsError, match=message):
         load_encoder("internvl-c", weights=copy)
+
+
+def test_only_what_the_files_name_is_special(copy: Path) -> None:
+    config = json.loads((copy / "tokenizer_config.json").read_text())
+    assert config["pad_token"] is None
+    (copy / "special_tokens_map.json").unlink()
+    encoder = load_encoder("internvl-c", weights=copy)
+    assert isinstance(encoder, InternVLEncoder)
+    pieces = encoder.texts.pieces
+    assert set(pieces.special) == {"<s>", "</s>", "<unk>"}
+    assert pieces.encode("a [PAD] b") == pieces.processor.encode("a [PAD] b")
+    (copy / "special_tokens_map.json").write_text('{"pad_token": null, "eos_token": ""}')
+    again = load_encoder("internvl-c", weights=copy)
+    assert isinstance(again, InternVLEncoder) and again.texts.pieces.special == pieces.special
+
+
+def test_texts_that_are_no_unicode_are_refused(single: Parity) -> None:
+    encoder = load_encoder("internvl-c", weights=single.folder)
+    with pytest.raises(UsageError, match="the text is not valid Unicode: check the encoding of the terminal"):
+        encoder.encode_texts(["a cat", "\ud800"])
+
+
+def test_ids_beyond_the_tokenizer_are_no_words(single: Parity) -> None:
+    encoder = load_encoder("internvl-c", weights=single.folder)
+    assert isinstance(encoder, InternVLEncoder)
+    ids = encoder.texts.pieces.encode("a cat")
+    assert encoder.texts.pieces.decode([1, *ids, 5000, 2]) == encoder.texts.pieces.decode(ids) != ""
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+def test_captions_keep_to_their_limits(single: Parity, beams: int) -> None:
+    encoder = load_encoder("internvl-g", weights=single.folder)
+    assert isinstance(encoder, InternVLEncoder)
+    batch = encoder.preprocess(single.pictures[:2])
+    none = encoder.caption(batch, beams=beams, min_new_tokens=0, max_new_tokens=0)
+    assert [each.token_ids for each in none] == [(), ()]
+    one = encoder.caption(batch, beams=beams, min_new_tokens=0, max_new_tokens=1)
+    assert [len(each.token_ids) for each in one] == [1, 1]
+    with pytest.raises(UsageError, match="captions cannot have 9 new tokens at least and 8 at most"):
+        encoder.caption(batch, beams=beams, min_new_tokens=9, max_new_tokens=8)
+    with pytest.raises(UsageError, match="the number of beams must be at least 1, not 0"):
+        encoder.caption(batch, beams=0)
 
 
 @pytest.mark.parametrize(
@@ -274,12 +350,44 @@ def test_as_many_texts_as_pictures_are_matched(single: Parity) -> None:
         encoder.match(batch, ["a"])
 
 
-def test_a_text_tower_that_overflows_says_so(single: Parity) -> None:
-    encoder = load_encoder("internvl-c", weights=single.folder)
+def test_what_is_not_finite_is_an_error_and_no_vector(copy: Path, single: Parity) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    for name in tensors:
+        if name.endswith(("ls1", "ls2")):
+            tensors[name].fill_(60_000)
+    save_file(tensors, copy / "model.safetensors")
+    encoder = load_encoder("internvl-g", weights=copy, dtype="float16")
     assert isinstance(encoder, InternVLEncoder)
-    encoder.weights.need(Part.TEXT).text_projection.data.fill_(float("inf"))
-    with pytest.raises(UsageError, match=r"the text tower gives no finite numbers in torch.float32: --dtype float32"):
+    batch = encoder.preprocess(single.pictures)
+    for act in (
+        lambda: encoder.encode_images(batch),
+        lambda: encoder.caption(batch),
+        lambda: encoder.match(batch, ["a"] * len(batch)),
+    ):
+        with pytest.raises(NotFinite, match="'internvl-g' gives no finite numbers in float16: take --dtype bfloat16"):
+            act()
+    spoil(encoder)
+    with pytest.raises(NotFinite, match="'internvl-g' gives no finite numbers in float16: take"):
         encoder.encode_texts(["a cat"])
+    wide = load_encoder("internvl-c", weights=single.folder)
+    assert isinstance(wide, InternVLEncoder)
+    spoil(wide)
+    with pytest.raises(NotFinite, match="gives no finite numbers in float32: the weights may be damaged"):
+        wide.encode_texts(["a cat"])
+
+
+def test_a_vit_that_overflows_says_so(shared: Path, tmp_path: Path) -> None:
+    parity = Parity(shared / "parity" / "internvit_6b")
+    tensors = {name: 60_000 * value for name, value in load_file(parity.folder / "model.safetensors").items()}
+    shutil.copy(parity.folder / "config.json", tmp_path)
+    save_file({name: value.bfloat16() for name, value in tensors.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"has values too large for torch\.float16: load it as float32 or bfloat16"):
+        load_encoder("internvit:x", weights=tmp_path, dtype="float16")
+    encoder = load_encoder("internvit:x", weights=parity.folder, dtype="bfloat16")
+    assert isinstance(encoder, InternViTEncoder)
+    encoder.model.encoder.blocks()[0].ls1.fill_(float("inf"))
+    with pytest.raises(NotFinite, match="gives no finite numbers in bfloat16: take --dtype float32"):
+        embed_images(encoder, parity.paths)
 
 
 def test_too_little_memory_says_what_to_do(single: Parity, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +417,7 @@ def test_fewer_pictures_at_once_when_memory_is_short(
     monkeypatch.setattr(model, "embed_c", small)
     found = embed_images(encoder, single.paths).vectors
     np.testing.assert_allclose(found, unit(single.expected["image_embeds_C"]), atol=1e-5)
-    assert "no room for so many pictures at once on cpu: going on with 2" in caplog.text
+    assert "no room for so many pictures at once: going on with 2" in caplog.text
 
 
 def test_a_model_too_large_for_all_devices_is_refused(single: Parity, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,3 +449,21 @@ def test_layers_go_to_devices_in_order_and_by_room(single: Parity, monkeypatch: 
         where(name).type for name in ("qllama.model.norm.weight", "text_projection", "clip_projector2.norm1_q.bias")
     }
     assert ends == {"meta"}
+
+
+def test_indexing_with_c_needs_room_for_pictures_only(single: Parity, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ivsearch.models import lazy_internvl, spread
+
+    monkeypatch.setattr(spread, "available_devices", lambda: ["cpu", "mps"])
+    monkeypatch.setattr(lazy_internvl, "free_memory", lambda devices: [spread.SPARE_BYTES + 2_000_000] * 2)
+    encoder = load_encoder("internvl-c", weights=single.folder, device="cpu,mps")
+    assert isinstance(encoder, InternVLEncoder)
+    assert not encoder.weights.spread.layered and len(encoder.weights.copies) == 2
+
+
+def test_a_device_named_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ivsearch.models import spread
+
+    monkeypatch.setattr(spread, "available_devices", lambda: ["cpu", "cuda", "cuda:0", "cuda:1"])
+    assert spread.find_devices("cuda,cuda:0, cuda:1") == (torch.device("cuda:0"), torch.device("cuda:1"))
+    assert spread.find_devices("auto") == (torch.device("cuda:0"), torch.device("cuda:1"))
