@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.clips import Span, pool
-from ivsearch.domain import Skipped
+from ivsearch.domain import MediaId, Skipped
 from ivsearch.encode.encoder import Encoder
 from ivsearch.encode.picture_files import read_batches
-from ivsearch.errors import UsageError
+from ivsearch.errors import MediaError, UsageError
 from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.pool import DecodePool, Finished, Job, Kept, default_workers
 from ivsearch.media.scan import Found, scan
@@ -29,6 +29,10 @@ from ivsearch.store.files import publish
 
 LOADING = 16
 """Decoded pictures that wait for a loader thread, at most: they are large."""
+
+MAX_INPUTS_BYTES = 1 << 30
+CHARACTER_BYTES = 4
+"""In a text array of NumPy, whose rows are all as long as the longest."""
 
 Told = Callable[[int], None]
 """Told how many rows there are by now."""
@@ -65,7 +69,8 @@ def files_in(paths: Sequence[str], suffixes: frozenset[str]) -> Iterator[Path | 
 
 
 def embed_texts(encoder: Encoder, texts: Sequence[str], *, batch: int, told: Told = lambda n: None) -> Embedded:
-    """Texts in any language, a row each, ``batch`` of them encoded at once."""
+    """Texts in any language, a row each, ``batch`` of them encoded at once. Raises UsageError as ``check_inputs``."""
+    check_inputs(texts)
     rows = [np.empty((0, encoder.space.dim), np.float32)]
     for start in range(0, len(texts), batch):
         rows.append(encoder.encode_texts(texts[start : start + batch]).vectors)
@@ -74,8 +79,9 @@ def embed_texts(encoder: Encoder, texts: Sequence[str], *, batch: int, told: Tol
 
 
 def embed_image_files(encoder: Encoder, paths: Sequence[str], *, batch: int, told: Told = lambda n: None) -> Embedded:
-    """Image files and folders of them, a row a readable file."""
+    """Image files and folders of them, a row a readable file. Raises UsageError as ``check_inputs``."""
     files, skipped = _readable(paths, IMAGE)
+    check_inputs([str(file) for file in files])
     rows = [np.empty((0, encoder.space.dim), np.float32)]
     inputs: list[str] = []
     for each in read_batches(encoder, files, batch):
@@ -108,7 +114,7 @@ def embed_video_files(
     counts = [len(tracks[place].rows) for place in kept]
     rows = np.concatenate([np.empty((0, encoder.space.dim), np.float32), *(tracks[place].rows for place in kept)])
     names = [str(files[place]) for place in kept]
-    media = np.array([fingerprint(files[place]) for place in kept], np.str_)
+    media = np.array([tracks[place].media_id for place in kept], np.str_)
     if pooled:
         edges = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         spans = [Span(int(edges[at]), counts[at], 0.0, 0.0) for at in range(len(kept))]
@@ -141,6 +147,24 @@ def check_output(path: Path) -> None:
         raise UsageError(f"{path} is a folder: name a file in it, such as -o {path / 'out.npz'}")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.absolute().parent}: make it, or write elsewhere (-o)")
+    temporary = _temporary(path)
+    try:
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{path} cannot be written ({reason}): write elsewhere (-o)") from error
+
+
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Raises UsageError when the array of them would not fit in MAX_INPUTS_BYTES, before any is encoded."""
+    longest = max(map(len, inputs), default=0)
+    n_bytes = len(inputs) * longest * CHARACTER_BYTES
+    if n_bytes > MAX_INPUTS_BYTES:
+        raise UsageError(
+            f"{len(inputs)} inputs, the longest of {longest} characters, would take {n_bytes / 1e9:.1f} GB in the "
+            "array 'inputs', whose rows are all as long as the longest: shorten that one, or write several files"
+        )
 
 
 def _readable(paths: Sequence[str], suffixes: frozenset[str]) -> tuple[list[Path], list[Skipped]]:
@@ -152,6 +176,7 @@ def _readable(paths: Sequence[str], suffixes: frozenset[str]) -> tuple[list[Path
 class _Track:
     """The frames of one video so far."""
 
+    media_id: MediaId
     pts_s: list[float] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
     is_whole: bool = False
@@ -166,33 +191,42 @@ class _Videos:
 
     def __init__(self, encoder: Encoder, files: Sequence[Path], *, batch: int, fps: float, told: Told) -> None:
         self._encoder = encoder
-        # The place of a file stands for its content here: a file named twice is two inputs.
-        self._jobs = [Job(path, str(place)) for place, path in enumerate(files)]
+        self._files = files
         self._batch = batch
         self._fps = fps
         self._told = told
-        self._tracks = {job.media_id: _Track() for job in self._jobs}
+        self._tracks: dict[str, _Track] = {}
+        self._skipped: list[Skipped] = []
         self._waiting: deque[tuple[_Track, Future[NDArray[np.float32]]]] = deque()
         self._loading: deque[Future[NDArray[np.float32]]] = deque()
         self._n_rows = 0
 
     def run(self) -> tuple[dict[int, _Track], list[Skipped]]:
         """The tracks of readable files by the place of the file, and the other files."""
-        skipped = []
         with (
             ThreadPoolExecutor(default_workers(), "loader") as self._loader,
             DecodePool(fps=self._fps, transparency=self._encoder.transparency) as decoders,
         ):
-            for event in decoders.run(self._jobs):
+            for event in decoders.run(self._jobs()):
                 if isinstance(event, Kept):
                     self._keep(event)
                 elif isinstance(event, Finished):
                     self._tracks[event.job.media_id].is_whole = True
                 elif isinstance(event, Skipped):
-                    skipped.append(event)
+                    self._skipped.append(event)
             self._encode()
         whole = {int(place): track for place, track in self._tracks.items() if track.is_whole and track.vectors}
-        return whole, skipped
+        return whole, self._skipped
+
+    def _jobs(self) -> Iterator[Job]:
+        """A job a readable file. Its place stands for its content here: a file named twice is two inputs."""
+        for place, path in enumerate(self._files):
+            try:
+                self._tracks[str(place)] = _Track(fingerprint(path))
+            except MediaError as error:
+                self._skipped.append(Skipped(path, str(error)))
+                continue
+            yield Job(path, str(place))
 
     def _keep(self, event: Kept) -> None:
         while len(self._loading) >= LOADING:
@@ -217,7 +251,7 @@ class _Videos:
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -226,3 +260,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import av
@@ -75,6 +76,28 @@ def test_pooled_videos_are_the_mean_of_their_frames(mini: Encoder, sample_media:
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-4)
 
 
+def test_a_file_that_goes_after_it_was_decoded_loses_nothing(mini: Encoder, sample_media: Path, tmp_path: Path) -> None:
+    paths = [Path(shutil.copy(sample_media / "call.mp4", tmp_path / name)) for name in ("a.mp4", "b.mp4")]
+    wanted = fingerprint(paths[0])
+
+    def lose(n: int) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    embedded = embed_video_files(mini, [str(path) for path in paths], batch=1, told=lose)
+    assert embedded.media is not None and set(embedded.media) == {wanted}
+    assert {Path(name).name for name in embedded.inputs} | {each.path.name for each in embedded.skipped} == {
+        "a.mp4", "b.mp4",
+    }  # fmt: skip
+    assert "a.mp4" in {Path(name).name for name in embedded.inputs}
+
+
+def test_inputs_too_long_for_an_array_are_refused_unencoded(mini: Encoder) -> None:
+    message = r"2001 inputs, the longest of 200000 characters, would take 1\.6 GB .* shorten that one"
+    with pytest.raises(UsageError, match=message):
+        embed_texts(mini, ["a"] * 2000 + ["b" * 200_000], batch=8, told=pytest.fail)
+
+
 def test_nothing_readable_is_no_rows(mini: Encoder, tmp_path: Path) -> None:
     for embedded in (
         embed_image_files(mini, [str(tmp_path / "gone.jpg")], batch=2),
@@ -122,6 +145,7 @@ def test_a_write_that_fails_leaves_the_old_file(mini: Encoder, tmp_path: Path, m
         ("-", "cannot be written to standard output: name a file"),
         (".", "is a folder: name a file in it"),
         ("none/out.npz", "there is no folder .*none: make it"),
+        ("/proc/out.npz", r"/proc/out\.npz cannot be written \(.*\): write elsewhere \(-o\)"),
     ],
 )
 def test_places_that_cannot_be_written(name: str, message: str) -> None:
