@@ -248,7 +248,7 @@ class Library:
         encoder, searcher = self._reranker(rerank), self.searcher()
         vectors = VectorStore(self.folder / "vectors", encoder.space)
         found = searcher.find(query, max(k, rerank.depth) if k > 0 else k, per_media)
-        reranker = Reranker(encoder, self.catalog, vectors, searcher.complain)
+        reranker = Reranker(encoder, self.catalog, vectors, searcher.complain, self.settings.max_pixels)
         return spread(reranker.rank(found, depth=rerank.depth, itm=rerank.itm), k, per_media)
 
     def _reranker(self, wanted: Reranking) -> Encoder:

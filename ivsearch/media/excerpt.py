@@ -51,10 +51,16 @@ def _of_video(path: Path, times_s: Sequence[float], transparency: Transparency, 
         if first is None:
             raise MediaError("no picture can be decoded: damaged, encrypted, or of an unknown kind; copy it again")
         wanted = [first.pts + _ticks(time_s, video.time_base) for time_s in times_s]
-        if can_plan(video) and wanted[0] > first.pts and (frames := _sought(video, first.pts, wanted)):
+        if _can_seek(video) and wanted[0] > first.pts and (frames := _sought(video, first.pts, wanted)):
             return frames
     with Video(path, max_pixels=max_pixels, transparency=transparency) as video:
         return _frames(video, first.pts, _shown_at(all_pictures(video), wanted))
+
+
+def _can_seek(video: Video) -> bool:
+    """AVI has no presentation times. Where pictures are reordered they are counted from the first packet read on, and
+    behind a seek that is not the first of the file."""
+    return can_plan(video) and not (video.format == "avi" and video.stream.codec_context.has_b_frames)
 
 
 def _sought(video: Video, first: int, wanted: Sequence[int]) -> list[Frame]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,12 @@ from ivsearch.domain import FrameVectors, Hit, Hits, MediaId, MediaKind, Query
 from ivsearch.encode.encoder import Encoder, Matcher
 from ivsearch.errors import LibraryDamaged, MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
+from ivsearch.media.faults import explain
+from ivsearch.media.fingerprint import fingerprint
+from ivsearch.pictures import MAX_PIXELS
 from ivsearch.search.collapse import smallest_limit
 from ivsearch.search.search import encode_query
-from ivsearch.store.catalog import Catalog
+from ivsearch.store.catalog import Catalog, PathRow
 from ivsearch.store.vector_store import VectorStore
 
 FRAMES = 8
@@ -48,12 +50,13 @@ class Unread:
 @dataclass(frozen=True, slots=True)
 class Reranker:
     """``vectors`` are those the library has in the encoder's own Space, often none. ``complain`` hears of every hit
-    that could not be judged."""
+    that could not be judged, such as one of a picture with more than ``max_pixels``."""
 
     encoder: Encoder
     catalog: Catalog
     vectors: VectorStore
     complain: Callable[[str], None]
+    max_pixels: int = MAX_PIXELS
 
     def rank(self, hits: Hits, *, depth: int, itm: bool) -> Hits:
         """The first ``depth`` hits in the order of their new scores; below them, as they were, those that cannot be
@@ -92,7 +95,7 @@ class Reranker:
         if query.text is None:
             raise UsageError("--rerank-itm judges pictures against a text: ask for a text, or leave it out")
         scores: list[float | Unread] = []
-        for batch in self._pictures(scenes):
+        for batch in chain.from_iterable(map(self._pictures, self._groups(scenes))):
             if isinstance(batch, Unread):
                 scores.append(batch)
             else:
@@ -111,13 +114,20 @@ class Reranker:
 
     def _scene_vectors(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:
         """A unit vector (dim,) a Scene: the mean of its frames' vectors, stored ones where the library has them."""
-        vectors: list[NDArray[np.float32] | Unread | None] = [self._stored(scene) for scene in scenes]
-        missing = [place for place, vector in enumerate(vectors) if vector is None]
-        seen = self._pictures([scenes[place] for place in missing])
+        stored = [self._stored(scene) for scene in scenes]
+        missing = [scene for scene, vector in zip(scenes, stored, strict=True) if vector is None]
+        seen = chain.from_iterable(map(self._look_at, self._groups(missing)))
+        return [next(seen) if vector is None else vector for vector in stored]
+
+    def _groups(self, scenes: Sequence[Scene]) -> Iterator[Sequence[Scene]]:
+        """As many Scenes as the encoder takes at once, so that no more preprocessed frames than that are held."""
+        size = max(MAX_READERS, self.encoder.batch_size // FRAMES)
+        return (scenes[start : start + size] for start in range(0, len(scenes), size))
+
+    def _look_at(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:
+        seen = self._pictures(scenes)
         pooled = iter(self._pooled([batch for batch in seen if not isinstance(batch, Unread)]))
-        for place, batch in zip(missing, seen, strict=True):
-            vectors[place] = batch if isinstance(batch, Unread) else next(pooled)
-        return [vector for vector in vectors if vector is not None]
+        return [batch if isinstance(batch, Unread) else next(pooled) for batch in seen]
 
     def _pooled(self, batches: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Preprocessed frames of n Scenes → (n, dim), encoded as many at once as suits the encoder."""
@@ -143,19 +153,38 @@ class Reranker:
 
     def _pictures(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:
         """Each Scene's frames, preprocessed; read by several threads at once."""
-        paths = self.catalog.media_paths(list({scene.media_id for scene in scenes}))
+        rows = self.catalog.path_rows(list({scene.media_id for scene in scenes}))
         with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_READERS), "reader") as threads:
-            return list(threads.map(lambda scene: self._look(scene, paths.get(scene.media_id, [])), scenes))
+            return list(threads.map(lambda scene: self._look(scene, rows.get(scene.media_id, [])), scenes))
 
-    def _look(self, scene: Scene, paths: Sequence[Path]) -> NDArray[np.float32] | Unread:
-        there = next((path for path in chain(filter(Path.exists, paths), paths)), None)
-        if there is None:
+    def _look(self, scene: Scene, rows: Sequence[PathRow]) -> NDArray[np.float32] | Unread:
+        if not rows:
             return Unread("it has just been removed from the library")
+        there = [row for row in rows if row.path.exists()]
         try:
-            frames = excerpt(there, _times_s(scene), transparency=self.encoder.transparency)
+            row = next(filter(_is_unchanged, there or rows[:1]), None)
+            if row is None:
+                return Unread("it has changed since it was indexed: run `ivsearch index`")
+            frames = excerpt(
+                row.path, _times_s(scene), transparency=self.encoder.transparency, max_pixels=self.max_pixels
+            )
         except MediaError as error:
             return Unread(str(error))
         return self.encoder.preprocess([frame.pixels for frame in frames])
+
+
+def _is_unchanged(row: PathRow) -> bool:
+    """Whether the file still holds the Media it was indexed as. Raises MediaError when it cannot be read."""
+    try:
+        now = row.path.stat()
+    except OSError as error:
+        raise MediaError(explain(row.path, error)) from error
+    if (now.st_size, now.st_mtime_ns) == (row.size_bytes, row.mtime_ns):
+        return True
+    # Touched or copied over by itself; the id may be that of a library that fingerprints whole files.
+    return now.st_size == row.size_bytes and any(
+        fingerprint(row.path, strict=strict) == row.media_id for strict in (False, True)
+    )
 
 
 def spread(hits: Hits, k: int, per_media: int | None) -> Hits:

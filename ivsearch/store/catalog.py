@@ -232,12 +232,17 @@ class Catalog:
 
     def media_paths(self, media_ids: Sequence[MediaId]) -> dict[MediaId, list[Path]]:
         """The paths that hold each Media, sorted."""
-        found: dict[MediaId, list[Path]] = {}
+        return {media_id: [row.path for row in rows] for media_id, rows in self.path_rows(media_ids).items()}
+
+    def path_rows(self, media_ids: Sequence[MediaId]) -> dict[MediaId, list[PathRow]]:
+        """As ``media_paths``, with what each file was like when last looked at."""
+        found: dict[MediaId, list[PathRow]] = {}
         with self._reader.begin() as connection:
             for some in _parts(media_ids):
-                query = sa.select(tables.path.c.media_id, tables.path.c.path).where(tables.path.c.media_id.in_(some))
+                query = sa.select(tables.path).where(tables.path.c.media_id.in_(some))
                 for row in connection.execute(query.order_by(tables.path.c.path)):
-                    found.setdefault(row.media_id, []).append(Path(row.path))
+                    path = PathRow(Path(row.path), row.media_id, row.size_bytes, row.mtime_ns)
+                    found.setdefault(row.media_id, []).append(path)
         return found
 
     def matching_media(self, filters: Filters) -> set[MediaId] | None:

@@ -30,6 +30,12 @@ def test_the_picture_shown_at_each_time(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_allclose(times_s, [2.0, 4.1], atol=0.001)
 
 
+@pytest.mark.parametrize("options", [{"bf": "2", "g": "20"}, {"g": "20"}])
+def test_avi_knows_no_presentation_times(tmp_path: Path, options: dict[str, str]) -> None:
+    path = encode(tmp_path / "a.avi", range(150), codec="mpeg4", options=options)
+    assert numbers(path, 3.5, 4.0) == [105, 120]
+
+
 def test_times_count_from_the_first_picture_and_hold_over_gaps(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", [60, 61, 62, 150, 151], options={"preset": "ultrafast", "g": "2"})
     assert numbers(path, 0.02, 0.1, 2.9, 3.0, 3.2) == [0, 2, 3, 4]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import av
 import numpy as np
@@ -146,6 +148,60 @@ def test_a_file_that_is_gone_keeps_its_place_below(mini: Encoder, sample_media: 
         clip = next(hit.clip_id for hit in library.search("a rocket") if hit.path.name == "night.jpg")
         with pytest.raises(MediaError, match=rf"clip {clip} cannot be looked at again: file is gone"):
             library.search(clip=clip, rerank=Reranking("elsewhere"))
+
+
+def test_a_file_that_has_changed_is_not_judged(mini: Encoder, sample_media: Path, tmp_path: Path) -> None:
+    media = [Path(shutil.copy(sample_media / name, tmp_path)) for name in ("pet.jpg", "night.jpg", "table.jpg")]
+    with library_with(mini, tmp_path / "library") as library:
+        assert all(isinstance(event, Ingested) for event in library.index(media))
+        library.__dict__["_reranker"] = lambda wanted: SameButElsewhere(mini)
+        os.utime(tmp_path / "night.jpg", (1, 1))
+        shutil.copy(sample_media / "garage.jpg", tmp_path / "pet.jpg")
+        again = library.search("a cat", rerank=Reranking("elsewhere"))
+        assert [hit.retrieval_score is None for hit in again] == [False, False, True]
+        assert again[-1].path.name == "pet.jpg"
+        (complaint,) = library.searcher().complaints
+        assert "pet.jpg: not ranked again, it has changed since it was indexed: run `ivsearch index`" in complaint
+
+
+def test_pictures_with_too_many_pixels_are_not_judged(sample_library: Library, mini: Encoder) -> None:
+    complaints: list[str] = []
+    vectors = VectorStore(Path("none"), Space("elsewhere", "e" * 16, mini.space.dim))
+    reranker = Reranker(SameButElsewhere(mini), sample_library.catalog, vectors, complaints.append, max_pixels=100)
+    found = sample_library.find(Query("a cat"), k=5)
+    again = reranker.rank(found, depth=5, itm=False)
+    assert all(hit.retrieval_score is None for hit in again.hits) and len(complaints) == 5
+    assert all("pixels" in complaint for complaint in complaints)
+
+
+@pytest.mark.parametrize("itm", [False, True])
+def test_few_frames_are_held_at_once(
+    sample_library: Library, mini: Encoder, monkeypatch: pytest.MonkeyPatch, itm: bool
+) -> None:
+    class Counting(Matching):
+        held = most = 0
+        lock = Lock()
+
+        def preprocess(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+            with self.lock:
+                self.held += len(pixels)
+                self.most = max(self.most, self.held)
+            return super().preprocess(pixels)
+
+        def encode_images(self, batch: NDArray[np.float32]) -> Embeddings:
+            self.held -= len(batch)
+            return super().encode_images(batch)
+
+        def match(self, batch: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
+            self.held -= len(batch)
+            return super().match(batch, texts)
+
+    monkeypatch.setattr("ivsearch.search.rerank.MAX_READERS", 2)
+    encoder = Counting(mini)
+    vectors = VectorStore(Path("none"), encoder.space)
+    found = sample_library.find(Query("a cat"), k=20)
+    Reranker(encoder, sample_library.catalog, vectors, pytest.fail).rank(found, depth=20, itm=itm)
+    assert encoder.held == 0 and 0 < encoder.most <= 2 * 8
 
 
 def test_matching_sees_picture_and_text_together(sample_library: Library, mini: Encoder) -> None:
