@@ -8,13 +8,21 @@ from typing import Any
 import click
 
 from ivsearch import wire
-from ivsearch.commands.options import echo_json, echo_jsonl, encoder_options, json_option, loaded_encoder
+from ivsearch.commands.options import (
+    SOME_SKIPPED,
+    echo_json,
+    echo_jsonl,
+    encoder_options,
+    json_option,
+    loaded_encoder,
+    one_format,
+    readable,
+)
 from ivsearch.domain import Skipped
 from ivsearch.render import CountProgress, printable, skipped_text
 from ivsearch.settings import load_settings
 
 DEFAULT_CAPTIONER = "internvl-g"
-SOME_SKIPPED = 3
 
 
 @click.command(
@@ -49,9 +57,11 @@ def command(
 ) -> None:
     """Say in words what images show: a line an image, path and caption with a tab between.
 
-    It takes an encoder that can write: internvl-g, which is the default. What cannot be read is skipped, and the exit
-    code is 3.
+    It takes an encoder that can write: internvl-g, which is the default, or internvl-c, which captions alike. What
+    cannot be read is skipped, and the exit code is 3.
     """
+    one_format(as_json, jsonl)
+    readable(prompt)
     if min_new_tokens > max_new_tokens:
         raise click.UsageError(f"--min-new-tokens {min_new_tokens} is more than --max-new-tokens {max_new_tokens}")
     from ivsearch.embed import files_in

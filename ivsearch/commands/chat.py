@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ivsearch import wire
-from ivsearch.commands.options import echo_json, echo_jsonl, encoder_options, json_option, library_option, opened, warn
+from ivsearch.commands.options import (
+    echo_json,
+    echo_jsonl,
+    encoder_options,
+    json_option,
+    library_option,
+    one_format,
+    opened,
+    warn,
+)
 from ivsearch.domain import Answer, Turn
 from ivsearch.render import answer_text
 
@@ -46,6 +55,7 @@ def command(
     jsonl: bool,
 ) -> None:
     """Ask on, in a conversation: a short question is understood from the ones before it."""
+    one_format(as_json, jsonl)
     with opened(
         library=library,
         encoder=encoder,

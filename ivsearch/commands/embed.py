@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ivsearch import wire
-from ivsearch.commands.options import echo_json, encoder_options, json_option, loaded_encoder, readable
+from ivsearch.commands.options import SOME_SKIPPED, echo_json, encoder_options, json_option, loaded_encoder, readable
 from ivsearch.render import CountProgress, short_path, skipped_text
 from ivsearch.settings import load_settings
 
 if TYPE_CHECKING:
     from ivsearch.embed import Embedded
     from ivsearch.encode import Encoder
-
-SOME_SKIPPED = 3
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -34,7 +32,7 @@ Examples:
 \b
 The file holds the arrays `embeddings` (n, dim) float32, unit rows, and `inputs` (n,),
 what each row is of; `encoder` and `revision` name the space. Videos: `media` (n,),
-the number of the file a row belongs to, and `pts_s` (n,), its time in seconds.
+the content id of the video a row is of, and `pts_s` (n,), its time in seconds.
 """
 )
 def command() -> None:

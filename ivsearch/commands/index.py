@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING
 import click
 
 from ivsearch import wire
-from ivsearch.commands.options import echo_json, echo_jsonl, encoder_options, json_option, library_option, opened
+from ivsearch.commands.options import (
+    SOME_SKIPPED,
+    echo_json,
+    echo_jsonl,
+    encoder_options,
+    json_option,
+    library_option,
+    one_format,
+    opened,
+)
 from ivsearch.domain import Ingested, Outcome, Removed, Skipped
 from ivsearch.render import IndexProgress, IndexSummary, summary_text
 
 if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent
-
-SOME_SKIPPED = 3
 
 
 @click.command(
@@ -66,6 +73,7 @@ def command(
     Videos are sampled, every frame is encoded once, clips are cut and indexed. A file that cannot be read is
     skipped, named with its reason, and the exit code is 3.
     """
+    one_format(as_json, jsonl)
     started = time.monotonic()
     events: list[IngestEvent] = []
     with (

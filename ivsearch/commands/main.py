@@ -34,6 +34,14 @@ VERBS = {
 }
 
 
+INTERRUPTIONS = {"index": "; finished files are kept", "embed": "; nothing was written"}
+"""verb → what became of its work; empty where there is nothing to say."""
+
+LIBRARY_PLACE = "choose another --library"
+PLACES = {"embed": "write elsewhere (-o)", "caption": "", "models": "", "completion": ""}
+"""verb → how to have it write elsewhere, for verbs that do not write to a library."""
+
+
 class Verbs(click.Group):
     """Finds a verb's module by its name. Help texts of the list come from the table above, with no import."""
 
@@ -85,6 +93,23 @@ def _invoke() -> int | None:
     return 0
 
 
+def _verb() -> str:
+    """What the user called; no option that stands before it takes a value."""
+    return next((word for word in sys.argv[1:] if word in VERBS), "")
+
+
+def _advice(error: OSError) -> str:
+    """What to do where there is no room or no permission; empty for any other error."""
+    place = PLACES.get(_verb(), LIBRARY_PLACE)
+    elsewhere = f" or {place}" if place else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        kept = "what was done before is kept: " if place == LIBRARY_PLACE else ""
+        return f"{kept}make room{elsewhere}, and run it again"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"this command has to write there: change the permissions{elsewhere}"
+    return ""
+
+
 def main() -> NoReturn:
     """Runs the command line and exits as the table of exit codes says."""
     # File names need not be valid in any encoding; they go out byte by byte as they came in.
@@ -101,18 +126,15 @@ def main() -> NoReturn:
         click.echo(f"ivsearch: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("ivsearch: interrupted; finished files are kept", err=True)
+        click.echo(f"ivsearch: interrupted{INTERRUPTIONS.get(_verb(), '')}", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (`| head`) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            advice = "what was done before is kept: make room or choose another --library, and run it again"
-        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            advice = "this command has to write there: change the permissions or choose another --library"
-        else:
+        advice = _advice(error)
+        if not advice:
             raise
         where = f" ({error.filename})" if error.filename else ""
         click.echo(f"ivsearch: {error.strerror}{where}; {advice}", err=True)

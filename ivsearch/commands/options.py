@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ivsearch.encode import Encoder
     from ivsearch.library import Library
 
+SOME_SKIPPED = 3
+"""What a verb ends with when it is done, but for some files."""
+
 DTYPES = ("float32", "bfloat16", "float16", "fp8")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -138,6 +141,12 @@ def readable(text: str) -> None:
     """Raises click.UsageError for a text that is not in the encoding of the terminal."""
     if not text.isascii() and any(0xDC80 <= ord(c) <= 0xDCFF for c in text):
         raise click.UsageError("the text is not valid UTF-8: check the encoding of your terminal or script")
+
+
+def one_format(as_json: bool, jsonl: bool) -> None:
+    """Raises click.UsageError when both are asked for."""
+    if as_json and jsonl:
+        raise click.UsageError("--json and --jsonl are two formats: ask for one of them")
 
 
 def existing(path: str) -> Path:

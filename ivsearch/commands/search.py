@@ -18,6 +18,7 @@ from ivsearch.commands.options import (
     filters_of,
     json_option,
     library_option,
+    one_format,
     opened,
     readable,
     warn,
@@ -47,7 +48,11 @@ Examples:
     "--per-media", type=click.IntRange(1), help="At most so many hits of one file (default: as few as fill -k hits)."
 )
 @click.option("--rerank", metavar="NAME", help="Encoder that judges the best hits again.")
-@click.option("--rerank-weights", metavar="DIR|HUB_ID", help="Its weights (default: the library's).")
+@click.option(
+    "--rerank-weights",
+    metavar="DIR|HUB_ID",
+    help="Its weights (default: the library's, of its kind).",
+)
 @click.option("--rerank-depth", type=click.IntRange(1), help="How many hits it judges (default: 20).")
 @click.option("--rerank-itm", is_flag=True, help="By its image-text matching head (experimental; texts only).")
 @filter_options
@@ -81,6 +86,7 @@ def command(
     jsonl: bool,
 ) -> None:
     """Find moments by a text in any language, an image or a clip. The best comes first."""
+    one_format(as_json, jsonl)
     words = " ".join(text).strip()
     if sum((bool(words), image is not None, clip is not None)) != 1:
         raise click.UsageError("say what to look for: a text, or --image FILE, or --clip ID (one of them)")

@@ -16,8 +16,8 @@ def captioner_of(encoder: Encoder) -> Captioner:
     if isinstance(encoder, Captioner):
         return encoder
     raise UsageError(
-        f"encoder {encoder.space.encoder!r} cannot caption pictures; internvl-g can: "
-        "--encoder internvl-g --weights DIR|HUB_ID"
+        f"encoder {encoder.space.encoder!r} cannot caption pictures; internvl-g and internvl-c "
+        "can: --encoder internvl-g --weights DIR|HUB_ID"
     )
 
 

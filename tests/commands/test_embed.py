@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,45 @@ def test_mistakes(run: Run, arguments: list[str], message: str) -> None:
 
 def test_captions_need_an_encoder_that_can(run: Run, sample_media: Path) -> None:
     done = run("caption", sample_media / "pet.jpg", "--encoder", "mini")
-    assert done.code == 2 and "encoder 'mini' cannot caption pictures; internvl-g can" in done.err
+    assert done.code == 2 and "encoder 'mini' cannot caption pictures; internvl-g and internvl-c can" in done.err
     done = run("caption", "a.jpg", "--min-new-tokens", "9", "--max-new-tokens", "8")
     assert done.code == 2 and "--min-new-tokens 9 is more than --max-new-tokens 8" in done.err
+    done = run("caption", "a.jpg", "--prompt", "caf\udce9")
+    assert done.code == 2 and "not valid UTF-8" in done.err
+
+
+def test_a_place_that_cannot_be_written_to_costs_no_work(run: Run, sample_media: Path) -> None:
+    done = run("embed", "image", sample_media / "pet.jpg", "-o", "/proc/out.npz")
+    assert done.code == 2 and "/proc/out.npz cannot be written" in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "ivsearch: interrupted; nothing was written"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "device; make room or write elsewhere (-o), and run"),
+        (PermissionError(errno.EACCES, "Permission denied"), 1, "change the permissions or write elsewhere (-o)"),
+    ],
+)
+def test_what_ends_it_early(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException, code: int, message: str
+) -> None:
+    def fail(number: int) -> None:
+        raise fault
+
+    monkeypatch.setattr(os, "fsync", fail)
+    done = run("embed", "text", "a cat", "-o", tmp_path / "out.npz")
+    assert done.code == code and message in done.err and "--library" not in done.err
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_caption_that_is_interrupted_keeps_no_files(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ivsearch.commands.caption.loaded_encoder", interrupt)
+    assert run("caption", "a.jpg").err == "ivsearch: interrupted\n"
+
+
+def test_the_help_says_what_media_is(run: Run) -> None:
+    assert "`media` (n,), the content id of the video a row is of" in " ".join(run("embed", "--help").out.split())
