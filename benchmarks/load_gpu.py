@@ -3,13 +3,15 @@ encoders are through ``load_encoder``, on one GPU and on all.
 
     python benchmarks/load_gpu.py --folder /tmp/internvl --tokenizer TOKENIZER.MODEL --json benchmarks/load_gpu.json
 
-Writes 27.7 GB of random weights in the official layout into ``--folder`` first (kept; another run uses them again).
+Writes 27.7 GB of random weights in the official layout into ``--folder`` first. They are kept, and another run uses them
+again: only then is the peak of main memory that of loading.
 ``TOKENIZER.MODEL`` is the official one, or any with 49,954 pieces at most.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import resource
 import shutil
@@ -88,7 +90,10 @@ def peak_ram_gib() -> float:
 
 def measure(folder: Path, device: str, dtype: str) -> dict[str, float]:
     """One encoder, from its files to vectors."""
+    gc.collect()
     torch.cuda.empty_cache()
+    for index in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(index)
     found: dict[str, float] = {}
     started = time.perf_counter()
     encoder = load_encoder("internvl-c", weights=folder, device=device, dtype=dtype)
@@ -122,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--device", nargs="+", default=["cuda", "auto"])
+    parser.add_argument("--device", nargs="*", default=["cuda", "auto"], help="None: only write.")
     parser.add_argument("--dtype", nargs="+", default=["bfloat16", "fp8"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

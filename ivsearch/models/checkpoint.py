@@ -119,6 +119,11 @@ class Checkpoint:
             )
         for name, stored in self._tensors([prefix + name for name in slots]):
             slot = name.removeprefix(prefix)
+            if stored.is_floating_point() is not slots[slot].is_floating_point():
+                raise WeightsError(
+                    f"{self.entries[name].file}: tensor {name!r} is stored as {stored.dtype}, where the network has "
+                    f"{slots[slot].dtype}: the file is damaged or of another model, download it again"
+                )
             place = torch.device(device) if isinstance(device, (torch.device, str)) else device(slot)
             loaded = _moved(stored, place, dtype if stored.is_floating_point() else None)
             if not _is_finite(loaded):

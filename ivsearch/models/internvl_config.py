@@ -12,6 +12,7 @@ from typing import Any
 from ivsearch.errors import WeightsError
 
 LARGEST = 10**7
+MOST_LAYERS = 1000
 ROPE_THETA = 10000.0
 
 
@@ -68,10 +69,10 @@ class _Table:
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self.values, self.where = values, where
 
-    def whole(self, key: str, default: int | None = None) -> int:
+    def whole(self, key: str, default: int | None = None, largest: int = LARGEST) -> int:
         value = self._get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST:
-            raise WeightsError(f"{self.where}: {key} must be a whole number from 1 to {LARGEST}, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= largest:
+            raise WeightsError(f"{self.where}: {key} must be a whole number from 1 to {largest}, not {value!r}")
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -136,7 +137,7 @@ def internvl_config(config: Mapping[str, Any], where: str = "config.json") -> In
             hidden_size=_divisible(qllama, heads),
             num_attention_heads=heads,
             intermediate_size=qllama.whole("intermediate_size"),
-            num_hidden_layers=qllama.whole("num_hidden_layers"),
+            num_hidden_layers=qllama.whole("num_hidden_layers", largest=MOST_LAYERS),
             vocab_size=vocab_size,
             rms_norm_eps=qllama.number("rms_norm_eps", 1e-6),
             rope_theta=ROPE_THETA,
@@ -158,7 +159,7 @@ def _vision(table: _Table, forced_image_size: int | None = None) -> VisionConfig
         hidden_size=_divisible(table, heads),
         num_attention_heads=heads,
         intermediate_size=table.whole("intermediate_size"),
-        num_hidden_layers=table.whole("num_hidden_layers"),
+        num_hidden_layers=table.whole("num_hidden_layers", largest=MOST_LAYERS),
         patch_size=table.whole("patch_size", 14),
         image_size=forced_image_size or table.whole("image_size"),
         norm_type=table.one_of("norm_type", ("rms_norm", "layer_norm"), "rms_norm"),

@@ -158,7 +158,8 @@ class Layers(nn.Module):
 
     def __init__(self, config: QllamaConfig, vision_width: int, attention: Attention) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Not by its size: torch would draw numbers for it, and even on the meta device import its compiler to do so.
+        self.embed_tokens = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.hidden_size))
         self.layers = nn.ModuleList(
             Layer(config, vision_width, index % config.cross_attention_frequency == 0, attention)
             for index in range(config.num_hidden_layers)

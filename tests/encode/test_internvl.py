@@ -177,6 +177,16 @@ def test_other_tensors_are_refused_by_name(copy: Path, change: Change, message: 
         load_encoder("internvl-c", weights=copy)
 
 
+def test_whole_numbers_are_no_weights(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    tensors["text_projection"] = tensors["text_projection"].int()
+    save_file(tensors, copy / "model.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"tensor 'text_projection' is stored as torch\.int32, where the network has"
+    ):
+        load_encoder("internvl-c", weights=copy).encode_texts(["a cat"])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -204,6 +214,7 @@ def test_configs_of_other_models_are_refused(copy: Path, values: dict[str, objec
         ("vision_config", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'; this ivsearch knows 'gelu'"),
         ("vision_config", {"norm_type": "batch_norm"}, "norm_type is 'batch_norm'; this ivsearch knows 'rms_norm'"),
         ("vision_config", {"num_attention_heads": 3}, "hidden_size 80 is not divisible by num_attention_heads 3"),
+        ("vision_config", {"num_hidden_layers": 10**7}, "num_hidden_layers must be a whole number from 1 to 1000, not"),
         ("vision_config", {"layer_norm_eps": -1}, "layer_norm_eps must be a number above 0, not -1"),
         ("qllama_config", {"num_key_value_heads": 1}, "num_key_value_heads is 1; this ivsearch knows"),
         ("qllama_config", {"rope_scaling": {"type": "linear"}}, "rope_scaling is {'type': 'linear'}; this ivsearch"),

@@ -63,7 +63,7 @@ def test_two_gpus_hold_a_copy_each_and_share_the_pictures(shared: Path, cuda: to
 
 
 @pytest.mark.parametrize("dtype", LEAST)
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.98])
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9])
 def test_layers_of_one_model_can_lie_on_two_gpus(
     shared: Path, cuda: torch.device, monkeypatch: pytest.MonkeyPatch, share: float, dtype: str
 ) -> None:

@@ -25,6 +25,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast, SiglipImageProcessorPil
 
 from ivsearch.encode import load_encoder
+from ivsearch.encode.openclip import weight_file
 from ivsearch.encode.openclip_import import import_open_clip
 from ivsearch.errors import UsageError, WeightsError
 from ivsearch.pictures import Transparency
@@ -383,3 +384,16 @@ def test_what_it_cannot_do_is_refused(open_clip: ModuleType, file: Path, options
 def test_an_empty_text_is_refused(open_clip: ModuleType, file: Path) -> None:
     with pytest.raises(UsageError, match="an empty text cannot be searched for: say what to look for"):
         load_encoder("openclip:tiny-clip", weights=file).encode_texts([""])
+
+
+def test_a_text_that_is_no_unicode_is_refused(open_clip: ModuleType, file: Path) -> None:
+    with pytest.raises(UsageError, match="the text is not valid Unicode: check the encoding of the terminal"):
+        load_encoder("openclip:tiny-clip", weights=file).encode_texts(["a \ud83d"])
+
+
+def test_of_several_weight_files_open_clips_choice_is_taken(open_clip: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "other.safetensors").touch()
+    names = ("model.pth", "pytorch_model.pth", "pytorch_model.bin", "model.safetensors", "open_clip_pytorch_model.pth")
+    for name in (*names, "open_clip_pytorch_model.bin", "open_clip_model.safetensors"):
+        (tmp_path / name).touch()
+        assert str(weight_file(tmp_path)) == open_clip.factory._find_checkpoint_in_dir(tmp_path)

@@ -261,6 +261,26 @@ def test_other_weights_and_another_tokenizer_are_other_spaces(copy: Path) -> Non
     assert len(revisions) == 3
 
 
+def test_another_layout_of_the_same_weights_is_another_space(copy: Path) -> None:
+    revisions = {load_encoder(f"siglip2:{copy}").space.revision}
+    config = json.loads((copy / "config.json").read_text("utf-8"))
+    for tower in ("vision_config", "text_config"):  # what no shape of a weight tells
+        config[tower]["num_attention_heads"] = 4
+        (copy / "config.json").write_text(json.dumps(config), "utf-8")
+        revisions.add(load_encoder(f"siglip2:{copy}").space.revision)
+    assert len(revisions) == 3
+
+
+def test_capitals_kept_are_another_space(siglip_folder: Path, tmp_path: Path) -> None:
+    kept = Path(shutil.copytree(siglip_folder, tmp_path / siglip_folder.name))
+    (kept / "tokenizer_config.json").write_text('{"do_lower_case": false}', "utf-8")
+    spaces = [load_encoder(f"siglip2:{folder}").space for folder in (siglip_folder, kept)]
+    assert spaces[0].encoder == spaces[1].encoder and spaces[0].revision != spaces[1].revision
+    (kept / "tokenizer_config.json").write_text("{", "utf-8")
+    with pytest.raises(WeightsError, match=r"tokenizer_config\.json cannot be read as JSON"):
+        load_encoder(f"siglip2:{kept}")
+
+
 def test_the_processor_file_of_transformers_5_is_read(copy: Path, siglip2_folder: Path) -> None:
     (copy / "preprocessor_config.json").unlink()
     tokenizer = Siglip2Tokenizer.from_pretrained(siglip2_folder)
@@ -320,6 +340,11 @@ def project_elsewhere(folder: Path) -> None:
     change_json(folder / "config.json", text_config=config["text_config"] | {"projection_size": 16})
 
 
+def leave_the_processor_out(folder: Path) -> None:
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text("{}", "utf-8")
+
+
 BREAKS: list[tuple[Callable[[Path], object], str]] = [
     (drop_a_weight, r"copy does not hold the weights of a SigLIP model: missing text_model\.head\.weight"),
     (add_a_weight, r"copy does not hold the weights of a SigLIP model: unexpected extra"),
@@ -352,6 +377,23 @@ BREAKS: list[tuple[Callable[[Path], object], str]] = [
         r"makes pictures of size \{'height': 64, 'width': 64\}, but the network takes 32 × 32 pixels",
     ),
     (
+        lambda folder: (folder / "preprocessor_config.json").write_text('{"size": ', "utf-8"),
+        r"preprocessor_config\.json cannot be read as JSON \(.*\): download it again",
+    ),
+    (
+        lambda folder: (folder / "preprocessor_config.json").write_text("[]", "utf-8"),
+        r"preprocessor_config\.json should hold a JSON object, not list: download it again",
+    ),
+    (
+        lambda folder: change_json(folder / "preprocessor_config.json", image_mean=None),
+        r"preprocessor_config\.json has a setting that makes no sense \(.*\): download it again",
+    ),
+    (
+        lambda folder: change_json(folder / "preprocessor_config.json", image_std=[0.5, 0.5, 0]),
+        r"makes no sense \(image_mean and image_std must be three numbers each, image_std not 0\)",
+    ),
+    (leave_the_processor_out, r"processor_config\.json says nothing of an image processor: download it again"),
+    (
         lambda folder: change_json(folder / "preprocessor_config.json", do_normalize=False),
         r"leaves out do_resize, do_rescale, do_normalize or scales by .* instead of 1/255: not supported",
     ),
@@ -378,6 +420,12 @@ def test_a_model_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_empty_text_is_refused(siglip2_folder: Path) -> None:
     with pytest.raises(UsageError, match="an empty text cannot be searched for: say what to look for"):
         load_encoder(f"siglip2:{siglip2_folder}").encode_texts(["a", " "])
+
+
+def test_a_text_that_is_no_unicode_is_refused(siglip2_folder: Path, siglip_folder: Path) -> None:
+    for folder in (siglip2_folder, siglip_folder):
+        with pytest.raises(UsageError, match="the text is not valid Unicode: check the encoding of the terminal"):
+            load_encoder(f"siglip2:{folder}").encode_texts(["a", "a \ud83d"])
 
 
 @pytest.mark.parametrize(
