@@ -26,7 +26,7 @@ from ivsearch.encode.pixel_recipe import PixelRecipe
 from ivsearch.encode.pixels import Resampling, check_way
 from ivsearch.encode.placement import Placement, place
 from ivsearch.encode.table import LoadRequest
-from ivsearch.encode.texts import refuse_empty
+from ivsearch.encode.texts import check_texts
 from ivsearch.errors import UsageError, WeightsError
 from ivsearch.models.hub import locate
 from ivsearch.pictures import Transparency
@@ -36,8 +36,11 @@ WEIGHT_FILES = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
     "model.safetensors",
     "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
 )
 TAG_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -97,7 +100,7 @@ class OpenClip:
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Texts to (n, dim) unit vectors. What goes beyond the model's length (mostly 77 tokens) is cut off."""
-        refuse_empty(texts)
+        check_texts(texts)
         rows = [np.empty((0, self.space.dim), np.float32)]
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             ids = self.tokenizer(list(texts[start : start + TEXTS_AT_ONCE]))

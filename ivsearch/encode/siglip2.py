@@ -26,10 +26,11 @@ from ivsearch.encode.pixels import Resampling, check_way
 from ivsearch.encode.placement import Placement, place
 from ivsearch.encode.siglip_tokens import SiglipTokens, read_tokens
 from ivsearch.encode.table import LoadRequest
-from ivsearch.encode.texts import refuse_empty
+from ivsearch.encode.texts import check_texts
 from ivsearch.errors import WeightsError
 from ivsearch.models.checkpoint import Checkpoint, open_checkpoint
 from ivsearch.models.hub import locate
+from ivsearch.models.layout import read_object
 from ivsearch.pictures import Transparency
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Siglip2:
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Texts to (n, dim) unit vectors. What goes beyond the model's length (64 tokens) is cut off."""
-        refuse_empty(texts)
+        check_texts(texts)
         ids = torch.from_numpy(self.tokens.encode(texts, self.n_tokens))
         rows = [np.empty((0, self.space.dim), np.float32)]
         for chunk in ids.split(TEXTS_AT_ONCE) if len(texts) else ():
@@ -164,27 +165,37 @@ def read_network(checkpoint: Checkpoint, config: SiglipConfig, placement: Placem
 def read_recipe(folder: Path, side: int, preprocess: str | None) -> PixelRecipe:
     """What ``preprocessor_config.json`` (or ``processor_config.json``, as transformers 5 saves it) says."""
     file = folder / "preprocessor_config.json"
+    settings: Any
     if file.is_file():
-        settings = json.loads(file.read_text("utf-8"))
+        settings = read_object(file)
     elif (file := folder / "processor_config.json").is_file():
-        settings = json.loads(file.read_text("utf-8")).get("image_processor", {})
+        settings = read_object(file).get("image_processor")
     else:
         raise WeightsError(f"{folder} has no preprocessor_config.json: download the whole model")
+    if not isinstance(settings, dict):
+        raise WeightsError(f"{file} says nothing of an image processor: download it again")
     size = settings.get("size")
     if size != {"height": side, "width": side}:
         raise WeightsError(f"{file} makes pictures of size {size}, but the network takes {side} × {side} pixels")
-    scale = settings.get("rescale_factor", 1 / 255)
+    try:
+        scale = float(settings.get("rescale_factor", 1 / 255))
+        mean, std = (tuple(map(float, settings.get(key, (0.5,) * 3))) for key in ("image_mean", "image_std"))
+        resampling = Resampling(settings.get("resample", Resampling.BICUBIC))
+        if not (len(mean) == len(std) == 3 and all(std)):
+            raise ValueError("image_mean and image_std must be three numbers each, image_std not 0")
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{file} has a setting that makes no sense ({error}): download it again") from error
     steps = ("do_resize", "do_rescale", "do_normalize")
     if not all(settings.get(step, True) for step in steps) or not math.isclose(scale, 1 / 255, rel_tol=1e-6):
         raise WeightsError(f"{file} leaves out {', '.join(steps)} or scales by {scale} instead of 1/255: not supported")
-    mean, std = (tuple(map(float, settings.get(key, (0.5,) * 3))) for key in ("image_mean", "image_std"))
     way = OWN_WAY if preprocess is None else check_way(preprocess)
-    return PixelRecipe(way, side, mean, std, Resampling(settings.get("resample", Resampling.BICUBIC)))
+    return PixelRecipe(way, side, mean, std, resampling)
 
 
 def revision(checkpoint: Checkpoint, tokens: SiglipTokens, recipe: PixelRecipe) -> str:
-    """Digest of everything a vector depends on: weights, token ids, pixels."""
-    digest = hashlib.sha256(f"{RECIPE} {checkpoint.digest()} {recipe!r}".encode())
+    """Digest of everything a vector depends on: weights, the network's layout, token ids, pixels."""
+    towers = json.dumps([checkpoint.config.get(tower) for tower in ("text_config", "vision_config")], sort_keys=True)
+    digest = hashlib.sha256(f"{RECIPE} {checkpoint.digest()} {towers} {recipe!r} {tokens.lower}".encode())
     digest.update(tokens.file.read_bytes())
     return digest.hexdigest()
 

@@ -7,7 +7,6 @@ the tokenizers transformers 5 offers, Gemma's pads on the left and keeps capital
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.errors import WeightsError
+from ivsearch.models.layout import read_object
 
 SIGLIP_FILE = "spiece.model"
 SIGLIP2_FILE = "tokenizer.json"
@@ -25,10 +25,12 @@ NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class SiglipTokens(Protocol):
-    """``file`` is what the ids depend on."""
+    """``file`` and ``lower``, whether texts become lower case first, are what the ids depend on."""
 
     @property
     def file(self) -> Path: ...
+    @property
+    def lower(self) -> bool: ...
 
     def encode(self, texts: Sequence[str], length: int) -> NDArray[np.int64]:
         """n texts → (n, length) ids."""
@@ -51,7 +53,7 @@ class SentencePieceTokens:
         except RuntimeError as error:
             raise WeightsError(f"{file} is not a SentencePiece model; download it again") from error
         settings = file.with_name("tokenizer_config.json")
-        self.lower = not settings.is_file() or json.loads(settings.read_text("utf-8")).get("do_lower_case", True)
+        self.lower = not settings.is_file() or bool(read_object(settings).get("do_lower_case", True))
 
     def encode(self, texts: Sequence[str], length: int) -> NDArray[np.int64]:
         end = self.pieces.eos_id()
@@ -67,6 +69,8 @@ class GemmaTokens:
 
     As transformers' Siglip2Tokenizer with what its conversion script sets: right padding, end token, no start token.
     """
+
+    lower = True
 
     def __init__(self, file: Path) -> None:
         from tokenizers import Tokenizer, normalizers
