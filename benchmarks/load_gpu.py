@@ -3,8 +3,8 @@ encoders are through ``load_encoder``, on one GPU and on all.
 
     python benchmarks/load_gpu.py --folder /tmp/internvl --tokenizer TOKENIZER.MODEL --json benchmarks/load_gpu.json
 
-Writes 27.7 GB of random weights in the official layout into ``--folder`` first. They are kept, and another run uses them
-again: only then is the peak of main memory that of loading.
+Writes 27.7 GB of random weights in the official layout into ``--folder`` first. They are kept, and another run uses
+them again: only then is the peak of main memory that of loading.
 ``TOKENIZER.MODEL`` is the official one, or any with 49,954 pieces at most.
 """
 
