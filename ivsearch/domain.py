@@ -168,8 +168,8 @@ class Hit:
 class Reranking:
     """The best ``depth`` hits of a search are judged again by a second, stronger encoder.
 
-    ``weights`` empty: those the library has used for it, else the library's own. ``itm``: by its image-text matching
-    head, which sees picture and text together, instead of by the cosine in its Space.
+    ``weights`` empty: those the library has used for it, else the library's, of an encoder of its kind. ``itm``: by its
+    image-text matching head (experimental, texts only) instead of the cosine in its Space.
     """
 
     encoder: str

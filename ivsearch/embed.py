@@ -136,7 +136,7 @@ def write_npz(path: Path, encoder: Encoder, embedded: Embedded) -> None:
     }
     arrays |= {"media": embedded.media} if embedded.media is not None else {}
     arrays |= {"pts_s": embedded.pts_s} if embedded.pts_s is not None else {}
-    _write_arrays(path, arrays)
+    _write_arrays(Path(os.path.realpath(path)), arrays)  # a link stays, and what it points to is replaced
 
 
 def check_output(path: Path) -> None:
@@ -145,6 +145,8 @@ def check_output(path: Path) -> None:
         raise UsageError("vectors cannot be written to standard output: name a file, such as -o out.npz")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it, such as -o {path / 'out.npz'}")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is a device or pipe, which a file would replace: name a file, such as -o out.npz")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.absolute().parent}: make it, or write elsewhere (-o)")
     temporary = _temporary(path)

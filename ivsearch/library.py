@@ -323,6 +323,8 @@ class Library:
             f"this library has no vectors of {space.encoder} {space.revision[:12]}, only of {made_with}. "
             f"Add them (the old ones stay): ivsearch index --encoder {self.source.name}"
             + (f" --weights {self.source.weights}" if self.source.weights else "")
+            + (f" --preprocess {self.source.preprocess}" if self.source.preprocess else "")
+            + f" --library {self.folder}"
         )
 
     # ---- care ----

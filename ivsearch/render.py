@@ -65,8 +65,9 @@ def hits_text(hits: Hits) -> str:
         for hit in hits.hits
     ]
     width = max(len(when) for _, _, when, _ in rows)
+    digits = max(len(score) for _, score, _, _ in rows)  # one more where a score is negative
     return "\n".join(
-        f"{rank}  {score}  {when:<{width}}  {short_path(hit.path)}  (clip {hit.clip_id})"
+        f"{rank}  {score:>{digits}}  {when:<{width}}  {short_path(hit.path)}  (clip {hit.clip_id})"
         for rank, score, when, hit in rows
     )
 

@@ -259,7 +259,7 @@ def test_vectors_of_another_encoder_are_not_searched(library: Library, mini: Enc
     library.__dict__["source"] = EncoderSource("other", "/somewhere")
     with pytest.raises(
         SpaceMismatch,
-        match=r"no vectors of other ffff.*only of mini .*ivsearch index --encoder other --weights /somewhere",
+        match=r"no vectors of other ffff.*only of mini .*ivsearch index --encoder other --weights /somewhere --lib",
     ):
         library.search("a cat")
 

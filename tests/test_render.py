@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ivsearch.domain import Outcome
-from ivsearch.render import IndexSummary, clock, length, printable, size, summary_text
+from ivsearch.domain import Hit, Hits, MediaKind, Moment, Outcome, Query, Space
+from ivsearch.render import IndexSummary, clock, hits_text, length, printable, size, summary_text
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,13 @@ def test_a_summary_names_what_was_there(video_s: float, images: int, text: str) 
     counts = Counter({Outcome.INDEXED: 2})
     summary = IndexSummary(Path("/library"), counts, (), 0, (), video_s, images, 10.0)
     assert summary_text(summary, quiet=False).splitlines()[1] == f"{text}, in /library"
+
+
+def test_negative_scores_keep_the_columns() -> None:
+    def hit(rank: int, score: float) -> Hit:
+        moment = Moment(0.0, 0.0, score)
+        return Hit(rank, score, Path("a.jpg"), "0" * 32, MediaKind.IMAGE, 7, 0.0, 0.0, moment)
+
+    hits = (hit(1, 0.25), hit(2, -0.25))
+    lines = hits_text(Hits(Query("x"), Space("mini", "0" * 12, 2), hits, matched=True)).splitlines()
+    assert lines == [" 1   0.250  image  a.jpg  (clip 7)", " 2  -0.250  image  a.jpg  (clip 7)"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ivsearch.embed import Embedded
     from ivsearch.encode import Encoder
 
+NOTHING_FOUND = 1
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -186,10 +187,13 @@ def _lines(source: str) -> list[str]:
 def _finish(output: str, encoder: Encoder, embedded: Embedded, as_json: bool) -> None:
     from ivsearch.embed import write_npz
 
-    write_npz(Path(output), encoder, embedded)
     n, dim = embedded.vectors.shape
     for each in embedded.skipped:
         click.echo(skipped_text(each), err=True)
+    if n:
+        write_npz(Path(output), encoder, embedded)
+    else:
+        click.echo(f"ivsearch: nothing to embed was found: {short_path(Path(output))} is not written", err=True)
     if as_json:
         echo_json(
             {
@@ -201,6 +205,8 @@ def _finish(output: str, encoder: Encoder, embedded: Embedded, as_json: bool) ->
             }
         )
     else:
-        click.echo(f"{n} vectors of {dim} dimensions in {short_path(Path(output))}")
+        click.echo(f"{n} vectors of {dim} dimensions in {short_path(Path(output))}" if n else "0 vectors")
     if embedded.skipped:
         sys.exit(SOME_SKIPPED)
+    if not n:
+        sys.exit(NOTHING_FOUND)

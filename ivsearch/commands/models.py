@@ -76,6 +76,8 @@ def pull(hub_id: str, as_json: bool) -> None:
     from ivsearch.models.hub import hub_model
     from ivsearch.models.hub import pull as pulled
 
+    if Path(hub_id).is_dir():
+        raise click.BadParameter(f"{hub_id} is a folder already: nothing to download, name it with --weights")
     model = hub_model(hub_id)
     if model is None:
         raise click.BadParameter(f"{hub_id!r} is not a hub id: write org/name or org/name@revision")

@@ -18,8 +18,7 @@ from torch.nn import functional as F
 from ivsearch.domain import Embeddings, Space
 from ivsearch.encode.numerics import check_numerics, not_finite
 from ivsearch.encode.pixels import check_way, prepare
-from ivsearch.encode.siglip2 import variant_name
-from ivsearch.encode.table import LoadRequest
+from ivsearch.encode.table import LoadRequest, variant_name
 from ivsearch.errors import UsageError
 from ivsearch.models.checkpoint import open_checkpoint
 from ivsearch.models.feed import Feed, Portions

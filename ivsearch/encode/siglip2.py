@@ -25,7 +25,7 @@ from ivsearch.encode.pixel_recipe import PixelRecipe
 from ivsearch.encode.pixels import Resampling, check_way
 from ivsearch.encode.placement import Placement, place
 from ivsearch.encode.siglip_tokens import SiglipTokens, read_tokens
-from ivsearch.encode.table import LoadRequest
+from ivsearch.encode.table import LoadRequest, variant_name
 from ivsearch.encode.texts import check_texts
 from ivsearch.errors import WeightsError
 from ivsearch.models.checkpoint import Checkpoint, open_checkpoint
@@ -198,11 +198,6 @@ def revision(checkpoint: Checkpoint, tokens: SiglipTokens, recipe: PixelRecipe) 
     digest = hashlib.sha256(f"{RECIPE} {checkpoint.digest()} {towers} {recipe!r} {tokens.lower}".encode())
     digest.update(tokens.file.read_bytes())
     return digest.hexdigest()
-
-
-def variant_name(variant: str) -> str:
-    """A hub id as it is; of a folder its last name."""
-    return Path(variant).resolve().name if Path(variant).is_dir() else variant
 
 
 def load(request: LoadRequest) -> Siglip2:

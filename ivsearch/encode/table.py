@@ -130,6 +130,11 @@ def encoder_row(name: str) -> tuple[EncoderRow, str]:
     raise UsageError(f"unknown encoder {name!r}; known: {', '.join(row.usage for row in ENCODERS)}")
 
 
+def variant_name(variant: str) -> str:
+    """A hub id as it is; of a folder its last name."""
+    return Path(variant).resolve().name if Path(variant).is_dir() else variant
+
+
 def load_encoder(
     name: str,
     *,

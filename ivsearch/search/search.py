@@ -13,6 +13,7 @@ from ivsearch.domain import Clip, Hit, Hits, Media, MediaId, Query
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import LibraryDamaged, MediaError, UsageError
 from ivsearch.media.still import Still
+from ivsearch.media.suffixes import VIDEO
 from ivsearch.search.collapse import collapse
 from ivsearch.search.refine import FoundSpan, Refinement, refine
 from ivsearch.store.catalog import Catalog
@@ -32,6 +33,8 @@ def encode_query(encoder: Encoder, query: Query) -> NDArray[np.float32]:
     """A text or an image file as one unit vector (dim,). Raises MediaError for an image that cannot be read."""
     if query.image is None:
         return encoder.encode_texts([query.text or ""]).vectors[0]
+    if query.image.suffix.lower() in VIDEO:
+        raise UsageError(f"{query.image} is a video: search by one of its clips (--clip ID), or by an image")
     # Read as indexing reads it, so that a picture of the library finds itself.
     try:
         with Still(query.image, transparency=encoder.transparency) as still:

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,25 @@ def test_a_caption_that_is_interrupted_keeps_no_files(run: Run, monkeypatch: pyt
 
 def test_the_help_says_what_media_is(run: Run) -> None:
     assert "`media` (n,), the content id of the video a row is of" in " ".join(run("embed", "--help").out.split())
+
+
+def test_devices_and_links_are_not_replaced(run: Run, tmp_path: Path) -> None:
+    done = run("embed", "text", "a photo", "-o", "/dev/null")
+    assert done.code == 2 and "/dev/null is a device or pipe, which a file would replace: name a file" in done.err
+    assert Path("/dev/null").is_char_device()
+    link, real = tmp_path / "link.npz", tmp_path / "real.npz"
+    real.write_bytes(b"")
+    link.symlink_to(real)
+    assert run("embed", "text", "a photo", "-o", link).code == 0
+    assert link.is_symlink() and len(np.load(real)["embeddings"]) == 1
+
+
+def test_nothing_to_embed_writes_nothing(run: Run, sample_media: Path, tmp_path: Path) -> None:
+    (tmp_path / "only").mkdir()
+    shutil.copy(sample_media / "call.mp4", tmp_path / "only")
+    out = tmp_path / "out.npz"
+    out.write_bytes(b"earlier work")
+    done = run("embed", "image", tmp_path / "only", "-o", out)
+    assert done.code == 1 and "nothing to embed was found: " in done.err and "is not written" in done.err
+    assert run("embed", "image", tmp_path / "gone.jpg", "-o", out).code == 3
+    assert out.read_bytes() == b"earlier work"

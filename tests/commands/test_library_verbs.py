@@ -231,3 +231,8 @@ def test_interrupted_runs_keep_what_is_done(run: Run, sample_media: Path, tmp_pa
     assert run("verify", "--library", library).code == 0
     assert run("search", "a thing", "--library", library).code == 0
     assert run("index", "--library", library).code == 0
+
+
+def test_a_video_is_no_image_to_search_by(run: Run, folder: Path, sample_media: Path) -> None:
+    done = run("search", "--image", sample_media / "call.mp4", "--library", folder)
+    assert done.code == 2 and "call.mp4 is a video: search by one of its clips (--clip ID), or by an image" in done.err

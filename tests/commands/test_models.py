@@ -214,3 +214,8 @@ def test_models_that_are_not_there_are_told(run: Run, tmp_path: Path, monkeypatc
     done = run("models", "pull", "./folder")
     assert (done.code, "is not a hub id: write org/name or org/name@revision" in done.err) == (2, True)
     assert run("models", "verify", "./folder").code == 4
+
+
+def test_a_folder_is_not_pulled(run: Run, tmp_path: Path) -> None:
+    done = run("models", "pull", tmp_path)
+    assert done.code == 2 and "is a folder already: nothing to download, name it with --weights" in done.err
