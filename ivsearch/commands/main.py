@@ -116,7 +116,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Not by way of SIGINT: a script's background jobs are started with that ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(_invoke() or 0)
     except click.ClickException as error:

@@ -1,4 +1,4 @@
-"""``internvit:<hub id, folder or name>``: a stand-alone InternViT as an encoder of pictures.
+"""``internvit:<name, hub id or folder>``: a stand-alone InternViT as an encoder of pictures.
 
 Its vector is the class token's state after the last block, as the official model's ``pooler_output``. It finds pictures
 by pictures; it has no text side.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -77,6 +78,12 @@ class InternViTEncoder:
         )
 
 
+def _official(variant: str) -> str:
+    """``300M-448px`` is ``OpenGVLab/InternViT-300M-448px``; folders and hub ids stay as they are."""
+    named = "/" in variant or Path(variant).is_dir()
+    return variant if named else f"OpenGVLab/InternViT-{variant}"
+
+
 def load(request: LoadRequest) -> InternViTEncoder:
     """The encoder ``internvit:VARIANT``. With ``weights`` given, those are read and VARIANT is only its name.
 
@@ -88,7 +95,7 @@ def load(request: LoadRequest) -> InternViTEncoder:
     devices = find_devices(request.device)
     if len(devices) > 1 and request.device != "auto":
         raise UsageError(f"encoder 'internvit' runs on one device, not on {request.device}: name one of them")
-    checkpoint = open_checkpoint(locate(request.weights or request.variant))
+    checkpoint = open_checkpoint(locate(request.weights or _official(request.variant)))
     config = vision_config(checkpoint.config, str(checkpoint.folder / "config.json"))
     with torch.device("meta"):
         model = InternViT(config, numerics.attention).eval().requires_grad_(False)

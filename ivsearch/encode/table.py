@@ -80,7 +80,7 @@ ENCODERS: tuple[EncoderRow, ...] = (
     ),
     EncoderRow(
         name="internvit",
-        summary="A stand-alone InternViT, image to image only, such as internvit:OpenGVLab/InternViT-300M-448px.",
+        summary="A stand-alone InternViT, image to image only, such as internvit:300M-448px.",
         dim=None,
         languages="none: it has no text side",
         licence="MIT",

@@ -213,6 +213,8 @@ def test_nothing_touches_the_network(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_runs_keep_what_is_done(run: Run, sample_media: Path, tmp_path: Path, number: int) -> None:
     library = tmp_path / "library"
+    # Whoever started the tests may ignore SIGINT, and ivsearch would inherit that; SIGTERM must work also then.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler if number == signal.SIGINT else signal.SIG_IGN)
     with subprocess.Popen(
         [sys.executable, "-m", "ivsearch", "index", sample_media, "--library", library, "--jsonl", "--fps", "10"],
         stdout=subprocess.PIPE,
@@ -220,6 +222,7 @@ def test_interrupted_runs_keep_what_is_done(run: Run, sample_media: Path, tmp_pa
         text=True,
         env={**os.environ, "IVSEARCH_BATCH": "1"},
     ) as process:
+        signal.signal(signal.SIGINT, before)
         assert process.stdout is not None and process.stderr is not None
         first = json.loads(process.stdout.readline())
         time.sleep(0.2)

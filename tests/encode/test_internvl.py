@@ -81,6 +81,13 @@ def test_a_stand_alone_vit_gives_the_official_class_token(shared: Path, name: st
         encoder.encode_texts(["a cat"])
 
 
+def test_official_vits_have_short_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="OpenGVLab/InternViT-300M-448px"):
+        load_encoder("internvit:300M-448px")
+
+
 def test_nothing_in_is_nothing_out(single: Parity) -> None:
     encoder = load_encoder("internvl-g", weights=single.folder)
     assert isinstance(encoder, InternVLEncoder)
