@@ -55,7 +55,7 @@ SHARDED_NEEDED = {
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """The few routes of the hub that a download asks for. https://huggingface.co/docs/hub/api"""
+    """The few routes of the hub's documented HTTP API that a download asks for."""
 
     files: Mapping[str, bytes]
     asked: list[str]
