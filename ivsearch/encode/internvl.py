@@ -53,7 +53,7 @@ class InternVLEncoder:
         self.texts = texts
         self.way = way
         self.side = weights.config.vision.image_size
-        made_by = f"{RECIPE} {weights.checkpoint.digest()} {weights.config!r} {texts.digest()} {way}"
+        made_by = f"{RECIPE} {weights.digest} {weights.config!r} {texts.digest()} {way}"
         self.space = Space(name, hashlib.sha256(made_by.encode()).hexdigest(), weights.config.clip_embed_dim)
         devices = [where("vision_model.embeddings.class_embedding") for where in weights.spread.copies]
         on_gpu = devices[0].type != "cpu"

@@ -7,6 +7,7 @@ import re
 import threading
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -78,6 +79,11 @@ class LazyInternVL:
         self.copies: list[InternVL] = [first, *(self._build() for _ in self.spread.copies[1:])]
         self._there: list[set[Part]] = [set() for _ in self.copies]
         self._lock = threading.Lock()
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the checkpoint: read once, whichever encoders share these weights."""
+        return self.checkpoint.digest()
 
     def _build(self) -> InternVL:
         with torch.device("meta"):

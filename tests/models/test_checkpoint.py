@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ivsearch.errors import WeightsError
 from ivsearch.models.checkpoint import open_checkpoint
-from tests.conftest import REQUIRED
 
 LFS_POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123\n"
 
@@ -143,10 +142,7 @@ def test_fill_takes_a_part_by_its_prefix_and_places_by_name(tmp_path: Path) -> N
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("write", LAYOUTS)
-def test_fill_on_a_gpu_is_fill_on_the_cpu(write: Write, tmp_path: Path) -> None:
-    if not torch.cuda.is_available():
-        assert "gpu" not in REQUIRED, "torch finds no CUDA device"
-        pytest.skip("torch finds no CUDA device")
+def test_fill_on_a_gpu_is_fill_on_the_cpu(cuda: torch.device, write: Write, tmp_path: Path) -> None:
     filled = {}
     for device in ("cpu", "cuda"):
         with torch.device("meta"):
