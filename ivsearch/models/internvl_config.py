@@ -63,7 +63,7 @@ class InternVLConfig:
     attn_pool_num_heads: int
 
 
-class _Table:
+class Table:
     """A JSON object with where it stands, so that a complaint can name the key."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
@@ -93,11 +93,11 @@ class _Table:
             raise WeightsError(f"{self.where}: {key} is {value!r}; this ivsearch knows {', '.join(map(repr, known))}")
         return value
 
-    def inner(self, key: str) -> _Table:
+    def inner(self, key: str) -> Table:
         value = self.values.get(key)
         if not isinstance(value, Mapping):
             raise WeightsError(f"{self.where} has no {key}: is this the folder of another model?")
-        return _Table(value, f"{self.where}, {key}")
+        return Table(value, f"{self.where}, {key}")
 
     def _get(self, key: str, default: Any) -> Any:
         value = self.values.get(key, default)
@@ -108,18 +108,18 @@ class _Table:
 
 def vision_config(config: Mapping[str, Any], where: str = "config.json") -> VisionConfig:
     """Of a stand-alone InternViT. Raises WeightsError, naming the key that is missing, wrong or not known."""
-    return _vision(_Table(config, where))
+    return vision_part(Table(config, where))
 
 
 def internvl_config(config: Mapping[str, Any], where: str = "config.json") -> InternVLConfig:
     """Of InternVL-14B. Raises WeightsError, naming the key that is missing, wrong or not known."""
-    table = _Table(config, where)
+    table = Table(config, where)
     for key in ("use_backbone_lora", "use_qllama_lora"):
         table.one_of(key, (0, None), 0)  # their tensors would have other names
     qllama = table.inner("qllama_config")
     # A checkpoint fine-tuned at another size has its position table in that size (`force_image_size`).
     forced = table.whole("force_image_size", 0) if config.get("force_image_size") else None
-    vision = _vision(table.inner("vision_config"), forced)
+    vision = vision_part(table.inner("vision_config"), forced)
     heads = qllama.whole("num_attention_heads")
     qllama.one_of("num_key_value_heads", (heads, None), heads)
     qllama.one_of("hidden_act", ("silu",), "silu")
@@ -134,7 +134,7 @@ def internvl_config(config: Mapping[str, Any], where: str = "config.json") -> In
     return InternVLConfig(
         vision=vision,
         qllama=QllamaConfig(
-            hidden_size=_divisible(qllama, heads),
+            hidden_size=divisible_width(qllama, heads),
             num_attention_heads=heads,
             intermediate_size=qllama.whole("intermediate_size"),
             num_hidden_layers=qllama.whole("num_hidden_layers", largest=MOST_LAYERS),
@@ -151,12 +151,13 @@ def internvl_config(config: Mapping[str, Any], where: str = "config.json") -> In
     )
 
 
-def _vision(table: _Table, forced_image_size: int | None = None) -> VisionConfig:
+def vision_part(table: Table, forced_image_size: int | None = None) -> VisionConfig:
+    """Of the ``vision_config`` of a larger model."""
     heads = table.whole("num_attention_heads")
     table.one_of("hidden_act", ("gelu",), "gelu")
     table.one_of("num_channels", (3,), 3)
     return VisionConfig(
-        hidden_size=_divisible(table, heads),
+        hidden_size=divisible_width(table, heads),
         num_attention_heads=heads,
         intermediate_size=table.whole("intermediate_size"),
         num_hidden_layers=table.whole("num_hidden_layers", largest=MOST_LAYERS),
@@ -169,7 +170,8 @@ def _vision(table: _Table, forced_image_size: int | None = None) -> VisionConfig
     )
 
 
-def _divisible(table: _Table, heads: int) -> int:
+def divisible_width(table: Table, heads: int) -> int:
+    """``hidden_size``, which the heads must share evenly."""
     width = table.whole("hidden_size")
     if width % heads:
         raise WeightsError(f"{table.where}: hidden_size {width} is not divisible by num_attention_heads {heads}")
