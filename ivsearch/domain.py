@@ -255,12 +255,23 @@ class Answer:
         return all(citation.verified for citation in self.cited)
 
 
+class Aim(StrEnum):
+    """What a chat model is asked for. All but an ANSWER say in the question itself how to reply."""
+
+    ANSWER = "answer"
+    VERDICT = "verdict"
+    """Yes or no: does the clip show what was said?"""
+    REWRITE = "rewrite"
+    """The question so that it can be understood alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One earlier exchange of a conversation."""
+    """One exchange of a conversation. The one asked now has an empty ``answer``."""
 
     question: str
     answer: str
+    aim: Aim = Aim.ANSWER
 
 
 class Outcome(StrEnum):
