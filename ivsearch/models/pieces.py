@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ivsearch.errors import UsageError, WeightsError
 from ivsearch.models.layout import read_object
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
 
 # What LlamaTokenizer takes where the files name nothing; it has no padding then.
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -22,15 +25,8 @@ class Pieces:
 
     def __init__(self, folder: Path) -> None:
         """Raises WeightsError when the file is not there or is not what it says."""
-        import sentencepiece
-
         path = folder / "tokenizer.model"
-        if not path.is_file():
-            raise WeightsError(f"{path} is not there: texts cannot be read without it; copy it from the official model")
-        try:
-            self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError) as error:
-            raise WeightsError(f"{path} is damaged or no SentencePiece model ({error}); download it again") from error
+        self.processor = piece_processor(path)
         self.special = {name: self._id(name, path) for name in _special_names(folder)}
         self._split = re.compile("(" + "|".join(re.escape(name) for name in sorted(self.special, key=len)[::-1]) + ")")
         self.bos, self.eos = self.processor.bos_id(), self.processor.eos_id()
@@ -49,8 +45,7 @@ class Pieces:
 
         Raises UsageError for a text that is not valid Unicode.
         """
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise UsageError("the text is not valid Unicode: check the encoding of the terminal, file or script")
+        check_unicode(text)
         ids: list[int] = []
         for part in self._split.split(text):
             if part in self.special:
@@ -64,6 +59,24 @@ class Pieces:
         """Ids to text, without special ones and those that a network larger than the tokenizer can give."""
         hidden = set(self.special.values())
         return str(self.processor.decode([each for each in ids if each < len(self) and each not in hidden])).strip()
+
+
+def piece_processor(path: Path) -> SentencePieceProcessor:
+    """Raises WeightsError when the file is not there or no SentencePiece model."""
+    import sentencepiece
+
+    if not path.is_file():
+        raise WeightsError(f"{path} is not there: texts cannot be read without it; copy it from the official model")
+    try:
+        return sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (RuntimeError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no SentencePiece model ({error}); download it again") from error
+
+
+def check_unicode(text: str) -> None:
+    """Raises UsageError for a text with half a character in it, as wrong decoding leaves them."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError("the text is not valid Unicode: check the encoding of the terminal, file or script")
 
 
 def _special_names(folder: Path) -> set[str]:
