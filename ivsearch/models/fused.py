@@ -20,7 +20,7 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 def normalise(x: Tensor, norm: Norm, consumer: nn.Module) -> Tensor | Rows8:
     """``norm(x)``, in the form that ``consumer`` reads: rows in FP8 for a Float8Linear."""
-    if _by_kernel(norm.weight):
+    if has_kernels(norm.weight):
         from ivsearch.models import kernels
 
         return kernels.normalise(x, norm, isinstance(consumer, Float8Linear))
@@ -31,7 +31,7 @@ def add_norm(
     x: Tensor, y: Tensor, gain: Tensor | None, norm: Norm, consumer: nn.Module
 ) -> tuple[Tensor, Tensor | Rows8]:
     """The stream ``x + gain · y`` and its ``norm``, the latter in the form that ``consumer`` reads."""
-    if _by_kernel(norm.weight):
+    if has_kernels(norm.weight):
         from ivsearch.models import kernels
 
         return kernels.add_norm(x, y, gain, norm, isinstance(consumer, Float8Linear))
@@ -41,7 +41,7 @@ def add_norm(
 
 def qk_norm(qkv: Tensor, q_norm: RMSNorm, k_norm: RMSNorm) -> Tensor:
     """Queries and keys of ``qkv`` (b, n, 3 × width) normalised over all heads together. May write into ``qkv``."""
-    if _by_kernel(qkv):
+    if has_kernels(qkv):
         from ivsearch.models import kernels
 
         return kernels.qk_norm_(qkv, q_norm, k_norm)
@@ -51,7 +51,7 @@ def qk_norm(qkv: Tensor, q_norm: RMSNorm, k_norm: RMSNorm) -> Tensor:
 
 def gelu(x: Tensor, consumer: nn.Module) -> Tensor | Rows8:
     """Exact (erf) GELU, in the form that ``consumer`` reads."""
-    if _by_kernel(x):
+    if has_kernels(x):
         from ivsearch.models import kernels
 
         return kernels.gelu_rows8(x) if isinstance(consumer, Float8Linear) else kernels.gelu(x)
@@ -60,17 +60,29 @@ def gelu(x: Tensor, consumer: nn.Module) -> Tensor | Rows8:
 
 def gate(gating: Tensor, x: Tensor) -> Tensor:
     """silu(gating) · x (Shazeer, "GLU Variants Improve Transformer", 2020)."""
-    if _by_kernel(x):
+    if has_kernels(x):
         from ivsearch.models import kernels
 
         return kernels.gate(gating, x)
     return F.silu(gating) * x
 
 
+def gate_joined(both: Tensor, consumer: nn.Module) -> Tensor | Rows8:
+    """silu(first half) · second half of the last axis, in the form that ``consumer`` reads."""
+    if has_kernels(both):
+        from ivsearch.models import chat_kernels
+
+        gated = chat_kernels.gate_joined(both)
+    else:
+        first, second = both.chunk(2, -1)
+        gated = F.silu(first) * second
+    return _for(consumer, gated)
+
+
 def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """``x`` (b, n, heads, d) turned by the angles of its places, (n, d) float32, halves and not pairs going together
     (Su et al., "RoFormer", 2021). In float32, rounded once. May write into ``x``."""
-    if _by_kernel(x):
+    if has_kernels(x):
         from ivsearch.models import kernels
 
         return kernels.turn_(x, cosines, sines)
@@ -79,8 +91,9 @@ def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return turned.to(x.dtype)
 
 
-def _by_kernel(weight: Tensor) -> bool:
-    return HAS_TRITON and weight.is_cuda and weight.element_size() == 2
+def has_kernels(x: Tensor) -> bool:
+    """Whether Triton kernels take ``x``: in half precision on a CUDA device."""
+    return HAS_TRITON and x.is_cuda and x.element_size() == 2
 
 
 def _for(consumer: nn.Module, x: Tensor) -> Tensor | Rows8:
