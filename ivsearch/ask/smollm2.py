@@ -67,7 +67,7 @@ def load(request: ChatRequest) -> SmolLM2:
     """Brings its own weights, or takes a GGUF file of the same model."""
     if request.device != "cpu":
         raise UsageError(f"chat model 'smollm2' runs on the CPU, not on {request.device!r}")
-    if request.dtype != "float32":
+    if request.dtype not in ("", "float32"):
         raise UsageError(f"chat model 'smollm2' is quantised: leave dtype out, not {request.dtype!r}")
     if importlib.util.find_spec("xllamacpp") is None:
         raise WeightsError("chat model 'smollm2' needs the package xllamacpp: pip install xllamacpp")

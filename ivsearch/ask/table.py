@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ivsearch.ask.chat import ChatModel
 from ivsearch.errors import UsageError
 
+if TYPE_CHECKING:
+    from ivsearch.store.visual_tokens import VisualTokens
+
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What the user asked of a chat model. ``weights`` None: those that come with its package."""
+    """What the user asked of a chat model.
 
+    ``weights`` None: the row's ``hub_id``, or those that come with its package. An empty ``dtype`` leaves the choice to
+    the model. ``visual_tokens`` opens, for the key of a model, the store of what it has seen before; None: there is
+    none.
+    """
+
+    chat: str
     weights: str | None
     device: str
     dtype: str
+    attention: str = "sdpa"
+    visual_tokens: Callable[[str], VisualTokens] | None = None
 
 
 class LoadChat(Protocol):
@@ -28,7 +40,8 @@ class LoadChat(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
-    """One chat model: ``module`` holds its ``load``. ``packages`` are what pip has to install for it."""
+    """One chat model: ``module`` holds its ``load``. ``packages`` are what pip has to install for it; ``hub_id`` where
+    its weights are when none are named."""
 
     name: str
     summary: str
@@ -37,6 +50,7 @@ class ChatRow:
     packages: tuple[str, ...]
     needs_weights: bool
     module: str
+    hub_id: str | None = None
 
 
 CHATS: tuple[ChatRow, ...] = (
@@ -49,6 +63,36 @@ CHATS: tuple[ChatRow, ...] = (
         needs_weights=False,
         module="ivsearch.ask.smollm2",
     ),
+    ChatRow(
+        name="internvideo2.5",
+        summary="InternVideo2.5-Chat-8B: watches the footage, up to 512 frames at once. 17 GB of weights, for a GPU.",
+        languages="English, Chinese and others",
+        licence="Apache-2.0",
+        packages=(),
+        needs_weights=True,
+        module="ivsearch.ask.internvl_chat",
+        hub_id="OpenGVLab/InternVideo2_5_Chat_8B",
+    ),
+    ChatRow(
+        name="internvl2.5",
+        summary="InternVL2.5 from 1B to 78B (default 8B): watches few frames and photos, but in detail. For a GPU.",
+        languages="English, Chinese and others",
+        licence="MIT; the language model's own besides (Qwen2.5, InternLM2.5)",
+        packages=(),
+        needs_weights=True,
+        module="ivsearch.ask.internvl_chat",
+        hub_id="OpenGVLab/InternVL2_5-8B",
+    ),
+    ChatRow(
+        name="internvl2",
+        summary="InternVL2 from 1B to 76B (default 8B), and InternVL-Chat before it. For a GPU.",
+        languages="English, Chinese and others",
+        licence="MIT; the language model's own besides",
+        packages=(),
+        needs_weights=True,
+        module="ivsearch.ask.internvl_chat",
+        hub_id="OpenGVLab/InternVL2-8B",
+    ),
 )
 
 
@@ -58,16 +102,30 @@ def describe_chats() -> tuple[ChatRow, ...]:
 
 
 def load_chat(
-    name: str, *, weights: str | Path | None = None, device: str = "cpu", dtype: str = "float32"
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    dtype: str = "",
+    attention: str = "sdpa",
+    visual_tokens: Callable[[str], VisualTokens] | None = None,
 ) -> ChatModel:
     """Load the chat model ``name``.
 
-    ``weights``: a file, folder or hub id, for models that take them. Raises UsageError for an unknown name or what the
-    model cannot use, WeightsError when a package or the weights are missing; both say what to do.
+    ``weights``: a file, folder or hub id, for models that take them. ``device``, ``dtype`` and ``attention`` as for an
+    encoder. ``visual_tokens``: as in ChatRequest. Raises UsageError for an unknown name or what the model cannot use,
+    WeightsError when a package or the weights are missing; both say what to do.
     """
+    row = chat_row(name)
+    load = cast(LoadChat, importlib.import_module(row.module).load)
+    path = None if weights is None else str(weights)
+    return load(ChatRequest(row.name, path, device, dtype, attention, visual_tokens))
+
+
+def chat_row(name: str) -> ChatRow:
+    """Raises UsageError, with the names there are, for an unknown one."""
     for row in CHATS:
         if row.name == name:
-            load = cast(LoadChat, importlib.import_module(row.module).load)
-            return load(ChatRequest(None if weights is None else str(weights), device, dtype))
+            return row
     known = ", ".join(row.name for row in CHATS)
     raise UsageError(f"unknown chat model {name!r}; known: {known} (or composed: no model at all)")
