@@ -7,6 +7,8 @@
     ├── MediaError                exit 1  one file cannot be read (indexing turns it into Skipped)
     ├── WeightsError              exit 4  model weights are not at hand, incomplete, or not what they claim
     ├── NotFinite                 exit 1  a model gave NaN or infinity (indexing turns it into Skipped)
+    ├── NetworkError              exit 4  a model server cannot be reached, or does not do what it should
+    │   └── AnswerCut             exit 4  its answer broke off; what had come is in ``text``
     └── LibraryError              exit 1  the library on disk
         ├── LibraryMissing        exit 2  there is none at that path
         ├── LibraryBusy           exit 1  another process is writing to it
@@ -38,6 +40,16 @@ class WeightsError(IvsearchError):
 
 class NotFinite(IvsearchError, ArithmeticError):
     pass
+
+
+class NetworkError(IvsearchError):
+    exit_code = 4
+
+
+class AnswerCut(NetworkError):
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
 
 
 class LibraryError(IvsearchError):
