@@ -86,6 +86,11 @@ class Checkpoint:
                 "model you asked for, or download it again"
             )
 
+    def without(self, prefixes: tuple[str, ...]) -> Checkpoint:
+        """The same files, but for the tensors whose names begin like that."""
+        kept = {name: entry for name, entry in self.entries.items() if not name.startswith(prefixes)}
+        return Checkpoint(self.folder, self.config, kept, self._files)
+
     def read(self, name: str) -> Tensor:
         """One tensor, a copy in memory, on the CPU, in the dtype it is stored in. Raises WeightsError if absent."""
         if name not in self.entries:

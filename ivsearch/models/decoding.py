@@ -66,7 +66,8 @@ class Steps:
         longer = self.cache.capacity > config.max_position_embeddings and config.rope_factor is not None
         devices = {*self.model.devices, self.model.head.weight.device, self.model.model.words.weight.device}
         # Beyond the length it was made for, positions turn by the number of places: that is not in a recording.
-        return len(devices) == 1 and has_kernels(self.model.model.norm.weight) and not longer
+        kernels = has_kernels(self.model.model.norm.weight) and self.model.blocks()[0].attending.heads.suit_kernels
+        return len(devices) == 1 and kernels and not longer
 
     def _step(self, ids: Tensor) -> Tensor:
         return self.model.logits(self.model(self.model.embed(ids[:, None]), self.cache)[:, -1])
@@ -93,7 +94,7 @@ def decode(
     stops = torch.tensor(sorted(stop_ids), device=device)
     ended = torch.zeros(len(logits), dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
-        chosen, top = _choose(logits, sampling, generator)
+        chosen, top = choose(logits, sampling, generator)
         chosen = torch.where(ended, pad_id, chosen)
         ended = ended | torch.isin(chosen, stops)
         told = Told(torch.stack([chosen.double(), ended.double(), top.double()]))
@@ -131,7 +132,7 @@ class Told:
         return rows
 
 
-def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Ids (b,), and the highest logit of each row: NaN if there is one anywhere."""
     top, likeliest = logits.max(-1)
     if sampling.temperature == 0:

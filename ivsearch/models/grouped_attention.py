@@ -12,6 +12,8 @@ from ivsearch.models.attention import Attention
 from ivsearch.models.fused import has_kernels
 from ivsearch.models.kv_cache import KVCache
 
+LEAST_SIZE = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Heads:
@@ -31,6 +33,11 @@ class Heads:
         """Query heads a key head."""
         return self.queries // self.keys
 
+    @property
+    def suit_kernels(self) -> bool:
+        """Whether their size is a power of two that a matrix product of a kernel takes."""
+        return self.d >= LEAST_SIZE and self.d & (self.d - 1) == 0
+
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(b, n, …) → queries (b, n, queries, d), keys and values (b, n, keys, d)."""
         if self.packed:
@@ -45,7 +52,7 @@ def lay(qkv: Tensor, heads: Heads, turned: tuple[Tensor, Tensor], cache: KVCache
 
     ``turned``: cosines and sines (b, n, d/2) float32. Products in float32, rounded once.
     """
-    if has_kernels(qkv):
+    if heads.suit_kernels and has_kernels(qkv):
         from ivsearch.models import chat_kernels
 
         return chat_kernels.lay(qkv, heads, turned, cache, layer)

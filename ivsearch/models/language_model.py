@@ -256,7 +256,7 @@ class LanguageModel(nn.Module):
         """
         layers = self.blocks()
         n = x.shape[1]
-        one = n == 1 and has_kernels(layers[0].first_norm.weight)
+        one = n == 1 and layers[0].attending.heads.suit_kernels and has_kernels(layers[0].first_norm.weight)
         turned = self.rotation(cache.places(n), cache.length + n)
         mask = None if one else cache.mask(n)
         x = x.to(layers[0].first_norm.weight.device)

@@ -46,6 +46,7 @@ class Replier:
         if max_new_tokens < 1:
             return
         logits, steps = self._begin(list(ids), seen, max_new_tokens)
+        before: list[int] = []
         for (token,) in decode(
             steps,
             logits,
@@ -54,9 +55,10 @@ class Replier:
             max_new_tokens=max_new_tokens,
             sampling=sampling,
         ):
+            # Only what another came after has been read.
+            self._read += before
+            before = [token]
             yield token
-            # Whoever asks for the next one has let this one be read.
-            self._read.append(token)
 
     @torch.inference_mode()
     def batch(
