@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ivsearch.encode.placement import DTYPES
 from ivsearch.encode.table import LoadRequest
-from ivsearch.errors import NotFinite, UsageError
+from ivsearch.errors import NotFinite
 from ivsearch.models.attention import check_attention
-from ivsearch.models.float8 import check_float8
+from ivsearch.models.dtypes import FP8, choose_dtype, torch_dtype
 from ivsearch.models.lazy_internvl import Numerics
 from ivsearch.models.spread import find_devices
 
@@ -22,17 +21,12 @@ def check_numerics(request: LoadRequest) -> Numerics:
     """
     devices = find_devices(request.device)
     device = devices[0]
-    dtype = request.dtype or ("bfloat16" if device.type == "cuda" else "float32")
-    if dtype not in (*DTYPES, "fp8"):
-        raise UsageError(f"encoder {request.encoder!r} cannot run in dtype {dtype!r}; known: {', '.join(DTYPES)}, fp8")
-    if dtype == "fp8":
-        for each in devices:
-            check_float8(each)
+    dtype = choose_dtype(f"encoder {request.encoder!r}", request.dtype or "", devices)
     half = dtype != "float32"
     attention = check_attention(request.attention, device.type, half)
-    vision = DTYPES.get(dtype, torch.bfloat16)
+    vision = torch_dtype(dtype)
     language = torch.float16 if vision is torch.bfloat16 and device.type == "cuda" else vision
-    return Numerics(vision, language, dtype == "fp8", attention)
+    return Numerics(vision, language, dtype == FP8, attention)
 
 
 def not_finite(encoder: str, numerics: Numerics) -> NotFinite:

@@ -9,8 +9,8 @@ import torch
 from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import UsageError
 from ivsearch.models.device import available_devices
+from ivsearch.models.dtypes import DTYPES
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU_BATCH = 16
 GPU_BATCH = 128
 
