@@ -1,0 +1,150 @@
+"""Pictures, videos and shots → what a chat model sees of them. What was looked at last is not looked at again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ivsearch.ask.budget import Shot
+from ivsearch.domain import Frame, MediaId
+from ivsearch.errors import MediaError, UsageError
+from ivsearch.media.excerpt import excerpt
+from ivsearch.models.features import Features
+from ivsearch.models.loaded_chat import LoadedChat
+from ivsearch.models.tiling import tiles, to_pixels
+from ivsearch.pictures import Transparency
+
+if TYPE_CHECKING:
+    from ivsearch.store.visual_tokens import VisualTokens
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """``n_tiles`` of every picture; ``features`` of all their tiles in order, None when there are none."""
+
+    n_tiles: tuple[int, ...]
+    features: Features | None
+
+
+NOTHING = Sight((), None)
+
+
+class Sights:
+    """The eyes of one loaded chat model. For one thread at a time."""
+
+    def __init__(self, loaded: LoadedChat, store: VisualTokens | None) -> None:
+        self.loaded, self.config, self.store = loaded, loaded.config, store
+        self._last: tuple[object, Sight] = ((), NOTHING)
+
+    @property
+    def group(self) -> int:
+        """Frames that are looked at together: their number must be a multiple of it."""
+        return self.config.hico.frames if self.config.hico else 1
+
+    def of_images(self, images: Sequence[Image.Image], max_tiles: Sequence[int]) -> Sight:
+        """Each picture cut into at most so many tiles. Raises UsageError for numbers that do not go together."""
+        if not images:
+            return NOTHING
+        if len(images) % self.group:
+            raise UsageError(
+                f"this model looks at pictures in groups of {self.group}, and there are {len(images)}: "
+                f"give a multiple of {self.group}, the last one repeated if need be"
+            )
+        cut = [self._tiles(image, most) for image, most in zip(images, max_tiles, strict=True)]
+        stacked = np.concatenate(cut)
+        counts = tuple(len(each) for each in cut)
+        key = (counts, hashlib.blake2b(stacked.tobytes()).digest())
+        return self._remembered(key) or self._keep(key, Sight(counts, self.loaded.look(to_pixels(stacked))))
+
+    def of_video(self, path: Path, n_frames: int | None) -> Sight:
+        """``n_frames`` of a video, as the official demo takes them, a tile each; None: as many as its length asks for.
+
+        Raises UsageError for a number that is no multiple of ``group``, MediaError for a file that cannot be read.
+        """
+        if n_frames is not None and (n_frames < 1 or n_frames % self.group):
+            fitting = max(round(n_frames / self.group), 1) * self.group
+            raise UsageError(
+                f"n_frames must be {'1 or more' if self.group == 1 else f'a multiple of {self.group}'}, "
+                f"not {n_frames}: take {fitting}"
+            )
+        key = (*_identity(path), n_frames)
+        known = self._remembered(key)
+        if known is not None:
+            return known
+        from ivsearch.media.official_frames import official_frames
+
+        frames = official_frames(path, n_frames).frames
+        return self._keep(key, Sight((1,) * len(frames), self._look([frame.pixels for frame in frames])))
+
+    def of_shots(self, shots: Sequence[Shot], media: dict[int, MediaId]) -> dict[int, Features]:
+        """Features of the frames of each shot, by its label. ``media``: label → Media, for the store.
+
+        One whose file cannot be read is complained of and left out.
+        """
+        found: dict[int, Features] = {}
+        for shot in shots:
+            try:
+                found[shot.label] = self._of_shot(shot, media[shot.label])
+            except MediaError as error:
+                log.warning("%s is not shown to the chat model: %s", shot.path, error)
+        return found
+
+    def _of_shot(self, shot: Shot, media_id: MediaId) -> Features:
+        kept = self.store.get(media_id, shot.times_s) if self.store else None
+        if kept is not None:
+            return self._features(kept)
+        frames = excerpt(shot.path, sorted(set(shot.times_s)), transparency=Transparency.DROPPED)
+        features = self._look([frame.pixels for frame in _shown(frames, shot.times_s)])
+        if self.store is None or not np.isfinite(rounded := features.to_numpy()).all():
+            return features
+        self.store.put(media_id, shot.times_s, rounded)
+        # Asked again, the answer is the same: it is made from what is kept.
+        return self._features(rounded)
+
+    def _features(self, rounded: NDArray[np.float16]) -> Features:
+        return Features.of(rounded, self.loaded.device, self.loaded.model.language_model.model.words.weight.dtype)
+
+    def _look(self, pictures: Sequence[NDArray[np.uint8]]) -> Features:
+        return self.loaded.look(to_pixels(np.concatenate([self._tiles(each, 1) for each in pictures])))
+
+    def _tiles(self, picture: NDArray[np.uint8] | Image.Image, most: int) -> NDArray[np.uint8]:
+        return tiles(
+            picture,
+            image_size=self.config.image_size,
+            min_tiles=min(self.config.min_tiles, most),
+            max_tiles=most,
+            use_thumbnail=self.config.use_thumbnail,
+        )
+
+    def _remembered(self, key: object) -> Sight | None:
+        return self._last[1] if self._last[0] == key else None
+
+    def _keep(self, key: object, sight: Sight) -> Sight:
+        self._last = (key, sight)
+        return sight
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    """A file as it is now: it may be another one by the next question."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
+    return (path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+def _shown(frames: Sequence[Frame], times_s: Sequence[float]) -> list[Frame]:
+    """The Frame shown at each time. A slow video shows one for several of them."""
+    starts = [frame.pts_s for frame in frames]
+    return [frames[max(bisect_right(starts, time_s) - 1, 0)] for time_s in times_s]
