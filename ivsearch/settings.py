@@ -22,7 +22,15 @@ FOREIGN = {"IVSEARCH_REQUIRE", "IVSEARCH_SHARED", "IVSEARCH_TEST_KILLS"}
 
 
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-LOWEST = {"fps": 0.001, "workers": 0, "batch": 0, "stall_s": 1.0, "max_pixels": 1}
+LOWEST = {
+    "fps": 0.001,
+    "workers": 0,
+    "batch": 0,
+    "stall_s": 1.0,
+    "max_pixels": 1,
+    "chat_timeout_s": 0.1,
+    "chat_frames": 1,
+}
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -42,6 +50,13 @@ class Settings:
     preprocess: str = _setting("", "way to prepare pictures, such as retrieval or clip; empty: the encoder's own")
     attention: str = _setting("sdpa", "attention kernel of the encoder: sdpa, or flash with the package flash-attn")
     chat: str = _setting("", "chat model of ask and chat; empty: answers composed plainly from the evidence")
+    chat_weights: str = _setting("", "folder or hub id of the chat model's weights; empty: where it is published")
+    chat_device: str = _setting("", "torch device of the chat model; empty: the encoder's")
+    chat_dtype: str = _setting("", "what the chat model computes in, as dtype")
+    chat_endpoint: str = _setting("", "address of the server of chat model openai:MODEL, as http://localhost:8000/v1")
+    chat_timeout_s: float = _setting(120.0, "seconds without a word after which that server is given up")
+    chat_frames: int = _setting(32, "frames that server is shown at most, where nobody says how many")
+    chat_pictures: bool = _setting(True, "whether its model takes pictures; else it words what the encoder sees")
     fps: float = _setting(1.0, "frames sampled from each second of video")
     workers: int = _setting(0, "decoding processes; 0: one for every core, at most 8")
     batch: int = _setting(0, "frames encoded at once; 0: what suits the encoder on its device")

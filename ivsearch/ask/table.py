@@ -16,12 +16,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelServer:
+    """Where a chat model runs that is not loaded here. ``url`` of its OpenAI-compatible API, such as
+    ``http://localhost:8000/v1``.
+
+    ``silence_s``: seconds without a word after which it is given up. ``n_frames``: frames it is shown at most, where
+    nobody says how many. ``pictures`` False: it takes none, and only words what the encoder sees.
+    """
+
+    url: str
+    silence_s: float = 120.0
+    n_frames: int = 32
+    pictures: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """What the user asked of a chat model.
 
     ``weights`` None: the row's ``hub_id``, or those that come with its package. An empty ``dtype`` leaves the choice to
     the model. ``visual_tokens`` opens, for the key of a model, the store of what it has seen before; None: there is
-    none.
+    none. ``variant``: what follows the colon of its name, empty when nothing does. ``server`` None: the one the
+    settings name.
     """
 
     chat: str
@@ -30,6 +46,8 @@ class ChatRequest:
     dtype: str
     attention: str = "sdpa"
     visual_tokens: Callable[[str], VisualTokens] | None = None
+    variant: str = ""
+    server: ModelServer | None = None
 
 
 class LoadChat(Protocol):
@@ -41,7 +59,7 @@ class LoadChat(Protocol):
 @dataclass(frozen=True, slots=True)
 class ChatRow:
     """One chat model: ``module`` holds its ``load``. ``packages`` are what pip has to install for it; ``hub_id`` where
-    its weights are when none are named."""
+    its weights are when none are named. ``takes_variant``: a colon and a name of the user's follow its own."""
 
     name: str
     summary: str
@@ -51,6 +69,12 @@ class ChatRow:
     needs_weights: bool
     module: str
     hub_id: str | None = None
+    takes_variant: bool = False
+
+    @property
+    def usage(self) -> str:
+        """The name as it is typed."""
+        return f"{self.name}:MODEL" if self.takes_variant else self.name
 
 
 CHATS: tuple[ChatRow, ...] = (
@@ -93,6 +117,16 @@ CHATS: tuple[ChatRow, ...] = (
         module="ivsearch.ask.internvl_chat",
         hub_id="OpenGVLab/InternVL2-8B",
     ),
+    ChatRow(
+        name="openai",
+        summary="A model on a server with OpenAI's API (--endpoint): vLLM, LMDeploy, SGLang, Ollama, llama.cpp.",
+        languages="those of the model",
+        licence="that of the model",
+        packages=(),
+        needs_weights=False,
+        module="ivsearch.ask.openai",
+        takes_variant=True,
+    ),
 )
 
 
@@ -109,23 +143,26 @@ def load_chat(
     dtype: str = "",
     attention: str = "sdpa",
     visual_tokens: Callable[[str], VisualTokens] | None = None,
+    server: ModelServer | None = None,
 ) -> ChatModel:
     """Load the chat model ``name``.
 
     ``weights``: a file, folder or hub id, for models that take them. ``device``, ``dtype`` and ``attention`` as for an
-    encoder. ``visual_tokens``: as in ChatRequest. Raises UsageError for an unknown name or what the model cannot use,
-    WeightsError when a package or the weights are missing; both say what to do.
+    encoder. ``visual_tokens`` and ``server``: as in ChatRequest. Raises UsageError for an unknown name or what the
+    model cannot use, WeightsError when a package or the weights are missing; both say what to do.
     """
     row = chat_row(name)
     load = cast(LoadChat, importlib.import_module(row.module).load)
     path = None if weights is None else str(weights)
-    return load(ChatRequest(row.name, path, device, dtype, attention, visual_tokens))
+    variant = name.partition(":")[2]
+    return load(ChatRequest(row.name, path, device, dtype, attention, visual_tokens, variant, server))
 
 
 def chat_row(name: str) -> ChatRow:
     """Raises UsageError, with the names there are, for an unknown one."""
+    stem, colon, _ = name.partition(":")
     for row in CHATS:
-        if row.name == name:
+        if row.name == stem and (row.takes_variant or not colon):
             return row
-    known = ", ".join(row.name for row in CHATS)
+    known = ", ".join(row.usage for row in CHATS)
     raise UsageError(f"unknown chat model {name!r}; known: {known} (or composed: no model at all)")
