@@ -18,9 +18,10 @@ from ivsearch.ask.budget import Shot
 from ivsearch.domain import Frame, MediaId
 from ivsearch.errors import MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
+from ivsearch.media.official_frames import official_frames
 from ivsearch.models.features import Features
 from ivsearch.models.loaded_chat import LoadedChat
-from ivsearch.models.tiling import tiles, to_pixels
+from ivsearch.models.tiling import tiles
 from ivsearch.pictures import Transparency
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Sights:
         stacked = np.concatenate(cut)
         counts = tuple(len(each) for each in cut)
         key = (counts, hashlib.blake2b(stacked.tobytes()).digest())
-        return self._remembered(key) or self._keep(key, Sight(counts, self.loaded.look(to_pixels(stacked))))
+        return self._remembered(key) or self._keep(key, Sight(counts, self.loaded.look(stacked)))
 
     def of_video(self, path: Path, n_frames: int | None) -> Sight:
         """``n_frames`` of a video, as the official demo takes them, a tile each; None: as many as its length asks for.
@@ -82,10 +83,9 @@ class Sights:
         known = self._remembered(key)
         if known is not None:
             return known
-        from ivsearch.media.official_frames import official_frames
-
-        frames = official_frames(path, n_frames).frames
-        return self._keep(key, Sight((1,) * len(frames), self._look([frame.pixels for frame in frames])))
+        # Each is cut down as it comes: hundreds of whole frames would take gigabytes.
+        cut = [self._tiles(frame.pixels, 1) for frame in official_frames(path, n_frames)]
+        return self._keep(key, Sight((1,) * len(cut), self.loaded.look(np.concatenate(cut))))
 
     def of_shots(self, shots: Sequence[Shot], media: dict[int, MediaId]) -> dict[int, Features]:
         """Features of the frames of each shot, by its label. ``media``: label → Media, for the store.
@@ -105,7 +105,8 @@ class Sights:
         if kept is not None:
             return self._features(kept)
         frames = excerpt(shot.path, sorted(set(shot.times_s)), transparency=Transparency.DROPPED)
-        features = self._look([frame.pixels for frame in _shown(frames, shot.times_s)])
+        cut = [self._tiles(frame.pixels, 1) for frame in _shown(frames, shot.times_s)]
+        features = self.loaded.look(np.concatenate(cut))
         if self.store is None or not np.isfinite(rounded := features.to_numpy()).all():
             return features
         self.store.put(media_id, shot.times_s, rounded)
@@ -114,9 +115,6 @@ class Sights:
 
     def _features(self, rounded: NDArray[np.float16]) -> Features:
         return Features.of(rounded, self.loaded.device, self.loaded.model.language_model.model.words.weight.dtype)
-
-    def _look(self, pictures: Sequence[NDArray[np.uint8]]) -> Features:
-        return self.loaded.look(to_pixels(np.concatenate([self._tiles(each, 1) for each in pictures])))
 
     def _tiles(self, picture: NDArray[np.uint8] | Image.Image, most: int) -> NDArray[np.uint8]:
         return tiles(

@@ -22,7 +22,7 @@ class Feed:
         # One for good: torch keeps memory apart for every stream it has seen.
         return torch.cuda.Stream(self.device)
 
-    def parts(self, batch: NDArray[np.float32], size: int) -> Iterator[Tensor]:
+    def parts(self, batch: NDArray[np.float32] | NDArray[np.uint8], size: int) -> Iterator[Tensor]:
         """``batch`` in parts of at most ``size`` rows, on the device, in order.
 
         On a CUDA device the next part is copied from pinned memory on a stream of its own. That gains only while

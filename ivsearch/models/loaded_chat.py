@@ -24,6 +24,7 @@ from ivsearch.models.float8 import convert_to_float8
 from ivsearch.models.intern_vit import InternViT
 from ivsearch.models.internvl_chat import InternVLChat, whole_groups
 from ivsearch.models.spread import SPARE_BYTES, Where, find_devices, free_memory, plan
+from ivsearch.models.tiling import to_pixels
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +61,14 @@ class LoadedChat:
         return hashlib.sha256(made_by.encode()).hexdigest()
 
     @torch.inference_mode()
-    def look(self, pixels: NDArray[np.float32]) -> Features:
-        """(n, 3, s, s) float32 → Features (n, tokens_per_tile, width).
+    def look(self, tiles: NDArray[np.uint8]) -> Features:
+        """Tiles (n, s, s, 3) uint8, such as ``tiling.tiles`` gives → Features (n, tokens_per_tile, width).
 
         Where there is no room for many tiles at once, fewer are taken. Raises UsageError when there is none for the
         fewest, and for numbers of frames the model cannot take; NotFinite when the network gives NaN or infinity.
         """
         while True:
-            found = self._try(pixels, self._at_once)
+            found = self._try(tiles, self._at_once)
             if found is not None:
                 break
             # Here, where the error and with it the states it held are gone.
@@ -78,18 +79,19 @@ class LoadedChat:
             raise NotFinite(f"the vision model gives no finite numbers in {self.dtype}: {_more_exact(self.dtype)}")
         return Features(found)
 
-    def _try(self, pixels: NDArray[np.float32], size: int) -> Tensor | None:
+    def _try(self, tiles: NDArray[np.uint8], size: int) -> Tensor | None:
+        n, height, width, _ = tiles.shape
+        self.model.check_tiles((n, 3, height, width))
         try:
-            if len(pixels) <= size:
-                return self.model.picture_features(torch.from_numpy(pixels).to(self._feed.device), size)
-            self.model.check_tiles(pixels.shape)
-            return torch.cat([self.model.picture_features(part, size) for part in self._feed.parts(pixels, size)])
+            # Bytes go to the device and become numbers there: a fourth of the way, and of the time on the host.
+            parts = self._feed.parts(tiles, size) if n else [torch.from_numpy(tiles).to(self._feed.device)]
+            return torch.cat([self.model.picture_features(to_pixels(part), size) for part in parts])
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
             if size == whole_groups(self.config, 1):
                 raise UsageError(
-                    f"no room on {self._feed.device} for {size} pictures of {pixels.shape[-1]} pixels a side beside "
+                    f"no room on {self._feed.device} for {size} pictures of {width} pixels a side beside "
                     "the weights: take --dtype bfloat16 or fp8, --device auto to spread the model over all GPUs, or "
                     "--device cpu"
                 ) from error

@@ -6,11 +6,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from ivsearch.errors import UsageError
 
-IMAGENET_MEAN = np.array((0.485, 0.456, 0.406), np.float32)[:, None, None]
-IMAGENET_STD = np.array((0.229, 0.224, 0.225), np.float32)[:, None, None]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 MOST_TILES = 1000
 
 
@@ -59,15 +60,12 @@ def grid(width: int, height: int, *, image_size: int, min_tiles: int = 1, max_ti
     return best
 
 
-def to_pixels(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, s, s, 3) uint8 → (n, 3, s, s) float32, normalised by ImageNet's mean and deviation."""
-    pixels = np.empty((len(tiles), 3, *tiles.shape[1:3]), np.float32)
-    for row, tile in zip(pixels, tiles, strict=True):
-        # In this order and in float32: the official code rounds after each of the three steps.
-        np.divide(tile.transpose(2, 0, 1), np.float32(255), out=row, dtype=np.float32)
-        row -= IMAGENET_MEAN
-        row /= IMAGENET_STD
-    return pixels
+def to_pixels(tiles: Tensor) -> Tensor:
+    """(n, s, s, 3) uint8 → (n, 3, s, s) float32, normalised by ImageNet's mean and deviation, on the tiles' device."""
+    pixels = tiles.permute(0, 3, 1, 2).contiguous().float()
+    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    # In this order and in float32: the official code rounds after each of the three steps.
+    return pixels.div_(255).sub_(mean).div_(std)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

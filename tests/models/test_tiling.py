@@ -106,4 +106,4 @@ def test_pixels_are_those_that_torch_computes() -> None:
     values = torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous().to(torch.float32).div(255)
     mean = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
     std = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
-    np.testing.assert_array_equal(to_pixels(drawn), values.sub_(mean).div_(std).numpy())
+    np.testing.assert_array_equal(to_pixels(torch.from_numpy(drawn)).numpy(), values.sub_(mean).div_(std).numpy())
