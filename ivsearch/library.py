@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent, Progress
     from ivsearch.search.search import Search
 
+COMPOSED = ("", "mini", "composed")
+"""Names of the chat that is no language model: its answers are put together from the evidence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:
@@ -122,10 +125,19 @@ class Library:
     @cached_property
     def chat(self) -> ChatModel | None:
         """The language model of ``ask``; None: answers are composed plainly."""
-        from ivsearch.ask import load_chat
+        from ivsearch.ask.table import load_chat, server_of
 
-        name = self.settings.chat
-        return load_chat(name, device=self.settings.device) if name and name != "composed" else None
+        settings = self.settings
+        if settings.chat in COMPOSED:
+            return None
+        return load_chat(
+            settings.chat,
+            weights=settings.chat_weights or None,
+            device=settings.chat_device or settings.device,
+            dtype=settings.chat_dtype,
+            attention=settings.attention,
+            server=server_of(settings),
+        )
 
     def manifest(self) -> Manifest:
         return read_manifest(self.folder) or Manifest()

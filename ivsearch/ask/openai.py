@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from ivsearch.ask.message_parts import FRAME_SIDE, PHOTO_SIDE, picture_part, pic
 from ivsearch.ask.prompts import messages
 from ivsearch.ask.refusals import KEY_VARIABLE
 from ivsearch.ask.script import earlier, script
-from ivsearch.ask.table import ChatRequest, ModelServer
+from ivsearch.ask.table import ChatRequest, server_of
 from ivsearch.domain import Evidence, Frame, Turn
 from ivsearch.errors import MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
-from ivsearch.media.official_frames import official_frames
 from ivsearch.pictures import Transparency
 from ivsearch.settings import load_settings
+
+log = logging.getLogger(__name__)
 
 MOST_FRAMES = 512
 # Times are rounded; half a millisecond keeps each on its own frame.
@@ -33,7 +35,7 @@ HAIR_S = 0.0005
 class OpenAIChat:
     """The ChatModel and Watcher; ``load`` makes one.
 
-    ``watches`` False: the model takes no pictures. ``complaints``: what the last answers were not, such as whole.
+    ``watches`` False: the model takes no pictures.
     """
 
     languages: frozenset[str] | None = None
@@ -41,7 +43,6 @@ class OpenAIChat:
     def __init__(self, model: str, endpoint: Endpoint, *, watches: bool = True, n_frames: int = 32) -> None:
         self.name = f"openai:{model}"
         self.watches = watches
-        self.complaints: list[str] = []
         self.endpoint = endpoint
         self._model = model
         self._n_frames = n_frames
@@ -131,11 +132,9 @@ class OpenAIChat:
             if delta.text:
                 yield delta.text
             if delta.finish == "length":
-                self.complaints.append(
-                    f"{self.name} stopped at its limit of {prompt.max_new_tokens} tokens or of its context"
-                )
+                log.warning("%s stopped at the limit of %d tokens or of its context", self.name, prompt.max_new_tokens)
             elif delta.finish == "content_filter":
-                self.complaints.append(f"{self.name}: the server's filter cut the answer short")
+                log.warning("%s: a filter of the server cut the answer short", self.name)
 
     def _photos(self, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
         """One photo as it is; several are numbered."""
@@ -155,10 +154,12 @@ class OpenAIChat:
         n_frames = self._n_frames if n_frames is None else n_frames
         if not 1 <= n_frames <= MOST_FRAMES:
             raise UsageError(f"{n_frames} frames cannot be shown: from 1 to {MOST_FRAMES} (--frames)")
+        from ivsearch.media.official_frames import official_frames
+
         frames = official_frames(video, n_frames)
-        parts = [text_part(f"A video of {frames.duration_s:.1f} s, in {len(frames.pictures)} frames:")]
-        for picture, time_s in zip(frames.pictures, frames.pts_s, strict=True):
-            parts += [text_part(f"{time_s:.1f} s:"), picture_part(Image.fromarray(picture), FRAME_SIDE)]
+        parts = [text_part(f"A video of {frames.duration_s:.1f} s, in frames after their times:")]
+        for frame in _each_once(frames):
+            parts += [text_part(f"{frame.pts_s:.1f} s:"), picture_part(Image.fromarray(frame.pixels), FRAME_SIDE)]
         return parts
 
     def _check_pictures(self, n: int) -> None:
@@ -174,14 +175,14 @@ class OpenAIChat:
             try:
                 found[shot.label] = shot, excerpt(shot.path, shot.times_s, transparency=Transparency.ON_WHITE)
             except MediaError as error:
-                self.complaints.append(f"{shot.path} is not shown to the chat model: {error}")
+                log.warning("%s is not shown to the chat model: %s", shot.path, error)
         return found
 
 
 def load(request: ChatRequest) -> OpenAIChat:
     """Asks nothing of the server yet. Raises UsageError without a model or an address, or with what a server has no use
     for."""
-    server = request.server or model_server()
+    server = request.server or server_of(load_settings())
     if not request.variant:
         raise UsageError("name the model as the server does: --chat openai:MODEL")
     if request.weights is not None:
@@ -197,18 +198,21 @@ def load(request: ChatRequest) -> OpenAIChat:
     return OpenAIChat(request.variant, endpoint, watches=server.pictures, n_frames=server.n_frames)
 
 
-def model_server() -> ModelServer:
-    """The one the settings name."""
-    settings = load_settings()
-    return ModelServer(settings.chat_endpoint, settings.chat_timeout_s, settings.chat_frames, settings.chat_pictures)
-
-
 def _message(role: str, content: str) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
 def _exchange(question: str, answer: str) -> list[dict[str, Any]]:
     return [_message("user", question), _message("assistant", answer)]
+
+
+def _each_once(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Of a video with fewer frames than are wanted, the same ones come again."""
+    last = None
+    for frame in frames:
+        if frame is not last:
+            yield frame
+        last = frame
 
 
 def _at(frames: Sequence[Frame], time_s: float) -> Image.Image:

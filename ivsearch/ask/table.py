@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from ivsearch.ask.chat import ChatModel
 from ivsearch.errors import UsageError
+from ivsearch.settings import Settings
 
 if TYPE_CHECKING:
     from ivsearch.store.visual_tokens import VisualTokens
@@ -28,6 +29,11 @@ class ModelServer:
     silence_s: float = 120.0
     n_frames: int = 32
     pictures: bool = True
+
+
+def server_of(settings: Settings) -> ModelServer:
+    """The one the settings name; without an address when they name none."""
+    return ModelServer(settings.chat_endpoint, settings.chat_timeout_s, settings.chat_frames, settings.chat_pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,8 @@ class LoadChat(Protocol):
 @dataclass(frozen=True, slots=True)
 class ChatRow:
     """One chat model: ``module`` holds its ``load``. ``packages`` are what pip has to install for it; ``hub_id`` where
-    its weights are when none are named. ``takes_variant``: a colon and a name of the user's follow its own."""
+    its weights are when none are named. ``takes_variant``: a colon and a name of the user's follow its own. ``alone``:
+    it can be talked with where there is no library."""
 
     name: str
     summary: str
@@ -70,6 +77,7 @@ class ChatRow:
     module: str
     hub_id: str | None = None
     takes_variant: bool = False
+    alone: bool = False
 
     @property
     def usage(self) -> str:
@@ -78,6 +86,15 @@ class ChatRow:
 
 
 CHATS: tuple[ChatRow, ...] = (
+    ChatRow(
+        name="mini",
+        summary="The default, no language model: answers are put together from what the encoder sees.",
+        languages="12, English first",
+        licence="Apache-2.0",
+        packages=(),
+        needs_weights=False,
+        module="ivsearch.mini_chat",
+    ),
     ChatRow(
         name="smollm2",
         summary="SmolLM2-135M-Instruct: words what the encoder sees, on the CPU. An extra; weights come with pip.",
@@ -96,6 +113,7 @@ CHATS: tuple[ChatRow, ...] = (
         needs_weights=True,
         module="ivsearch.ask.internvl_chat",
         hub_id="OpenGVLab/InternVideo2_5_Chat_8B",
+        alone=True,
     ),
     ChatRow(
         name="internvl2.5",
@@ -106,6 +124,7 @@ CHATS: tuple[ChatRow, ...] = (
         needs_weights=True,
         module="ivsearch.ask.internvl_chat",
         hub_id="OpenGVLab/InternVL2_5-8B",
+        alone=True,
     ),
     ChatRow(
         name="internvl2",
@@ -116,6 +135,7 @@ CHATS: tuple[ChatRow, ...] = (
         needs_weights=True,
         module="ivsearch.ask.internvl_chat",
         hub_id="OpenGVLab/InternVL2-8B",
+        alone=True,
     ),
     ChatRow(
         name="openai",
@@ -126,12 +146,13 @@ CHATS: tuple[ChatRow, ...] = (
         needs_weights=False,
         module="ivsearch.ask.openai",
         takes_variant=True,
+        alone=True,
     ),
 )
 
 
 def describe_chats() -> tuple[ChatRow, ...]:
-    """Every chat model on offer, in the order to list them. Without any, answers are composed plainly."""
+    """Every chat model on offer, in the order to list them."""
     return CHATS
 
 
@@ -165,4 +186,4 @@ def chat_row(name: str) -> ChatRow:
         if row.name == stem and (row.takes_variant or not colon):
             return row
     known = ", ".join(row.usage for row in CHATS)
-    raise UsageError(f"unknown chat model {name!r}; known: {known} (or composed: no model at all)")
+    raise UsageError(f"unknown chat model {name!r}; known: {known}")

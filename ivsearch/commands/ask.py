@@ -9,6 +9,7 @@ import click
 
 from ivsearch import wire
 from ivsearch.commands.options import (
+    chat_options,
     echo_json,
     encoder_options,
     filter_options,
@@ -33,7 +34,7 @@ Examples:
 """
 )
 @click.argument("question", nargs=-1, required=True, metavar="QUESTION...")
-@click.option("--chat", metavar="NAME", help="Chat model; `ivsearch models` lists them. Default: composed.")
+@chat_options
 @click.option("-k", type=click.IntRange(1), default=8, show_default=True, help="How many clips to look at.")
 @filter_options
 @library_option
@@ -42,6 +43,11 @@ Examples:
 def command(
     question: tuple[str, ...],
     chat: str | None,
+    chat_weights: str | None,
+    chat_device: str | None,
+    chat_dtype: str | None,
+    endpoint: str | None,
+    chat_pictures: bool | None,
     k: int,
     paths: tuple[str, ...],
     kind: str | None,
@@ -75,6 +81,11 @@ def command(
         dtype=dtype,
         preprocess=preprocess,
         chat=chat,
+        chat_weights=chat_weights,
+        chat_device=chat_device,
+        chat_dtype=chat_dtype,
+        chat_endpoint=endpoint,
+        chat_pictures=chat_pictures,
     ) as lib:
         answer = lib.ask(words, k=k, filters=filters)
         warn(lib.searcher().complaints)

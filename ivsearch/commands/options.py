@@ -50,6 +50,26 @@ def encoder_options(command: Command) -> Command:
     return command
 
 
+def chat_options(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--pictures/--no-pictures",
+            "chat_pictures",
+            default=None,
+            help="Whether the model of --chat openai:MODEL takes pictures (default: it does).",
+        ),
+        click.option("--endpoint", metavar="URL", help="Server of --chat openai:MODEL, as http://localhost:8000/v1."),
+        click.option(
+            "--chat-dtype", type=click.Choice(DTYPES), help="What the chat model computes in (default: what suits it)."
+        ),
+        click.option("--chat-device", metavar="NAME", help="Torch device of the chat model (default: the encoder's)."),
+        click.option("--chat-weights", metavar="DIR|HUB_ID", help="Weights of the chat model."),
+        click.option("--chat", metavar="NAME", help="Chat model; `ivsearch models` lists them. Default: mini."),
+    ):
+        command = option(command)
+    return command
+
+
 def filter_options(command: Command) -> Command:
     for option in (
         click.option("--before", type=click.DateTime(), help="Only media recorded before this time."),
