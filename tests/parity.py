@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 INTERNVL_14B = ("internvl14b_single", "internvl14b_sharded", "internvl14b_bin", "internvl14b_realtok")
+CHATS = ("chat_internlm2", "chat_qwen2", "chat_llama")
+IV25 = ("iv25_168", "iv25_448")
 # Not an output: how sure the official code was of each token.
 NOT_OUTPUTS = {"caption_greedy_margin"}
 
@@ -30,6 +32,15 @@ class Parity:
     def texts(self) -> dict[str, Any]:
         texts: dict[str, Any] = json.loads((self.folder / "texts.json").read_text())
         return texts
+
+    @cached_property
+    def chats(self) -> list[dict[str, Any]]:
+        """What the official ``chat()`` and ``batch_chat()`` were asked, and said."""
+        chats: list[dict[str, Any]] = json.loads((self.folder / "chats.json").read_text())
+        return chats
+
+    def picture(self, name: str) -> Image.Image:
+        return Image.open(self.folder / self.notes["images_dir"] / name)
 
     @property
     def paths(self) -> list[Path]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Times are rounded; this keeps each on its own frame.
+HAIR_S = 0.0005
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sight:
@@ -103,18 +106,13 @@ class Sights:
     def _of_shot(self, shot: Shot, media_id: MediaId) -> Features:
         kept = self.store.get(media_id, shot.times_s) if self.store else None
         if kept is not None:
-            return self._features(kept)
+            return Features.of(kept, self.loaded.device, self.loaded.model.language_model.model.words.weight.dtype)
         frames = excerpt(shot.path, sorted(set(shot.times_s)), transparency=Transparency.DROPPED)
         cut = [self._tiles(frame.pixels, 1) for frame in _shown(frames, shot.times_s)]
         features = self.loaded.look(np.concatenate(cut))
-        if self.store is None or not np.isfinite(rounded := features.to_numpy()).all():
-            return features
-        self.store.put(media_id, shot.times_s, rounded)
-        # Asked again, the answer is the same: it is made from what is kept.
-        return self._features(rounded)
-
-    def _features(self, rounded: NDArray[np.float16]) -> Features:
-        return Features.of(rounded, self.loaded.device, self.loaded.model.language_model.model.words.weight.dtype)
+        if self.store:
+            self.store.put(media_id, shot.times_s, features.to_numpy())
+        return features
 
     def _tiles(self, picture: NDArray[np.uint8] | Image.Image, most: int) -> NDArray[np.uint8]:
         return tiles(
@@ -145,4 +143,4 @@ def _identity(path: Path) -> tuple[object, ...]:
 def _shown(frames: Sequence[Frame], times_s: Sequence[float]) -> list[Frame]:
     """The Frame shown at each time. A slow video shows one for several of them."""
     starts = [frame.pts_s for frame in frames]
-    return [frames[max(bisect_right(starts, time_s) - 1, 0)] for time_s in times_s]
+    return [frames[max(bisect_right(starts, time_s + HAIR_S) - 1, 0)] for time_s in times_s]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -195,8 +196,10 @@ def open_chat_tokens(folder: Path, config: ChatConfig) -> ChatTokens:
     words, inside, start = _words(folder, family)
     added = inside | listed.tokens
     for text in listed.special:
-        found = added[text].token_id if text in added else words.id_of(text)
-        if found is not None:
+        found = words.id_of(text)
+        if text in added:
+            added[text] = replace(added[text], special=True)
+        elif found is not None:
             added[text] = AddedToken(text, found)
         elif text not in DEFAULT_NAMES[family].values():
             raise WeightsError(f"{folder}: the tokenizer has no id for the special token {text!r}; download it again")

@@ -25,7 +25,7 @@ DYNAMIC = {"type": "dynamic", "factor": 2.0}
 
 
 def language(family: str, width: int, layers: int, heads: int, kv: int, mlp: int, words: int) -> dict[str, Any]:
-    more = {
+    more: dict[str, Any] = {
         "internlm2": {"bias": False, "rope_scaling": DYNAMIC, "rope_theta": 1000000, "pad_token_id": 2},
         "qwen2": {"use_sliding_window": False, "sliding_window": 32768, "rope_theta": 1e6, "pad_token_id": None},
         "llama": {"attention_bias": False, "rope_scaling": None, "rope_theta": 5e6, "pad_token_id": 0},
