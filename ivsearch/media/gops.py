@@ -10,11 +10,13 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
 
 from av.packet import Packet
 
 from ivsearch.media.decode import Decoder, Picture, Video
-from ivsearch.media.grid import MAX_HOLD_S, Grid
+from ivsearch.media.grid import MAX_HOLD_S
 
 PLANNED_FORMATS = ("mov,", "matroska,", "avi")
 """Containers whose key-frame flags and times can be trusted. MPEG-TS and the rest are decoded from start to end."""
@@ -47,17 +49,32 @@ class _Target:
     count: int
 
 
+class Times(Protocol):
+    """The wanted times of one video, such as those of a Grid; number 0 is the first presented picture."""
+
+    @property
+    def fps(self) -> Fraction: ...
+    @property
+    def started(self) -> bool: ...
+    @property
+    def end_s(self) -> float: ...
+    def start(self, pts: int) -> None: ...
+    def limit(self, index: int) -> int: ...
+    def ticks(self, seconds: float) -> int: ...
+    def saw(self, pts: int, duration: int) -> None: ...
+
+
 def can_plan(video: Video) -> bool:
     return video.format.startswith(PLANNED_FORMATS)
 
 
-def planned(video: Video, grid: Grid) -> Iterator[tuple[int, Picture]]:
+def planned(video: Video, grid: Times) -> Iterator[tuple[int, Picture]]:
     """(sample index, picture) in order. Raises PlanBroken, with all earlier samples given, when the file is odd."""
     return _Plan(video, grid).run()
 
 
 class _Plan:
-    def __init__(self, video: Video, grid: Grid) -> None:
+    def __init__(self, video: Video, grid: Times) -> None:
         self._video = video
         self._grid = grid
         self._decoder: Decoder = video.decoder()

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from ivsearch.media.decode import Picture, Video
-from ivsearch.media.grid import MAX_HOLD_S, Grid
+from ivsearch.media.gops import Times
+from ivsearch.media.grid import MAX_HOLD_S
 
 MAX_HEADLESS_PACKETS = 600
 """Packets passed over while waiting for a key frame; a stream without any (intra refresh) is then decoded as it is."""
@@ -22,10 +23,17 @@ class Timed(Protocol):
     def duration(self) -> int: ...
 
 
+class Clock(Times, Protocol):
+    """Wanted times that learn what is wrong with the file's clock."""
+
+    went_back: bool
+    jumped: bool
+
+
 T = TypeVar("T", bound=Timed)
 
 
-def held(pictures: Iterable[T], grid: Grid) -> Iterator[tuple[int, T]]:
+def held(pictures: Iterable[T], grid: Clock) -> Iterator[tuple[int, T]]:
     """(sample index, picture): at every grid time the last picture that had come.
 
     Pictures that do not move the clock on are left out; a jump of more than a day ends the video.
