@@ -27,6 +27,9 @@ from ivsearch.store.refresh import refresh
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex, check_generation
 from ivsearch.store.vector_store import VectorStore
+from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
+from ivsearch.store.visual_tokens import VisualTokens, drop_damaged
+from ivsearch.store.visual_tokens import keep_only as keep_only_seen
 
 if TYPE_CHECKING:
     from ivsearch.ask.chat import ChatModel
@@ -50,6 +53,7 @@ class Stats:
     vector_bytes: int
     index_bytes: int
     thumb_bytes: int
+    visual_token_bytes: int
 
 
 def open_library(
@@ -136,8 +140,13 @@ class Library:
             device=settings.chat_device or settings.device,
             dtype=settings.chat_dtype,
             attention=settings.attention,
+            visual_tokens=self._visual_tokens if settings.visual_tokens_bytes else None,
             server=server_of(settings),
         )
+
+    def _visual_tokens(self, model_key: str) -> VisualTokens:
+        """What the chat model of that key has seen of the media."""
+        return VisualTokens(self.folder / VISUAL_TOKENS, model_key, self.settings.visual_tokens_bytes)
 
     def manifest(self) -> Manifest:
         return read_manifest(self.folder) or Manifest()
@@ -202,6 +211,7 @@ class Library:
                 # Also after Ctrl-C: what was committed is searchable at once and the next search starts quickly.
                 self._save_index(space)
             self.thumbs.keep_only(self.catalog.encodings(space))
+            keep_only_seen(self.folder / VISUAL_TOKENS, self.catalog.encodings(space))
             gone = {str(event) for event in ingest.gone_roots()}
             manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
             if self.catalog.is_complete(space):
@@ -357,6 +367,7 @@ class Library:
                 self._save_index(space)
                 kept |= self.catalog.encodings(space).keys()
             self.thumbs.keep_only(kept)
+            keep_only_seen(self.folder / VISUAL_TOKENS, kept)
         return [Removed(row.path, row.media_id) for row in gone]
 
     def stats(self) -> Stats:
@@ -372,6 +383,7 @@ class Library:
             vector_bytes=_bytes_of((self.folder / "vectors").rglob("*")),
             index_bytes=_bytes_of((self.folder / "index").rglob("*")),
             thumb_bytes=_bytes_of((self.folder / "thumbs").rglob("*")),
+            visual_token_bytes=_bytes_of((self.folder / VISUAL_TOKENS).rglob("*")),
         )
 
     def verify(self) -> Iterator[str]:
@@ -430,6 +442,8 @@ class Library:
                 yield f"wrote {self.folder / MANIFEST} anew"
             for space in spaces:
                 yield from self._repair_space(space)
+            if dropped := drop_damaged(self.folder / VISUAL_TOKENS):
+                yield f"threw away {dropped} damaged notes of what a chat model saw; it looks again when asked"
 
     def _repair_space(self, space: Space) -> Iterator[str]:
         vectors = VectorStore(self.folder / "vectors", space)

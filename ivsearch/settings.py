@@ -28,6 +28,7 @@ LOWEST = {
     "batch": 0,
     "stall_s": 1.0,
     "max_pixels": 1,
+    "visual_tokens_bytes": 0,
     "chat_timeout_s": 0.1,
     "chat_frames": 1,
 }
@@ -57,6 +58,7 @@ class Settings:
     chat_timeout_s: float = _setting(120.0, "seconds without a word after which that server is given up")
     chat_frames: int = _setting(32, "frames that server is shown at most, where nobody says how many")
     chat_pictures: bool = _setting(True, "whether its model takes pictures; else it words what the encoder sees")
+    visual_tokens_bytes: int = _setting(2 << 30, "room on disk for what chat models have seen of the media; 0: none")
     fps: float = _setting(1.0, "frames sampled from each second of video")
     workers: int = _setting(0, "decoding processes; 0: one for every core, at most 8")
     batch: int = _setting(0, "frames encoded at once; 0: what suits the encoder on its device")

@@ -29,6 +29,7 @@ def command(library: str | None, as_json: bool) -> None:
             "vector_bytes": stats.vector_bytes,
             "index_bytes": stats.index_bytes,
             "thumb_bytes": stats.thumb_bytes,
+            "visual_token_bytes": stats.visual_token_bytes,
         }
         echo_json(document)
         return
@@ -43,6 +44,7 @@ def command(library: str | None, as_json: bool) -> None:
     click.echo(
         f"on disk   catalog {size(stats.catalog_bytes)}, vectors {size(stats.vector_bytes)}, "
         f"index {size(stats.index_bytes)}, thumbnails {size(stats.thumb_bytes)}"
+        + (f", visual tokens {size(stats.visual_token_bytes)}" if stats.visual_token_bytes else "")
     )
     for each in stats.skipped:
         click.echo(f"skipped   {short_path(each.path)}: {printable(each.reason)}")
