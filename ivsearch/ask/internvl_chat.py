@@ -9,7 +9,7 @@ from threading import Lock
 
 from PIL import Image
 
-from ivsearch.ask.budget import affordable, share
+from ivsearch.ask.budget import Shot, affordable, share
 from ivsearch.ask.chat import Reply
 from ivsearch.ask.script import Part, earlier, script
 from ivsearch.ask.sights import Sight, Sights
@@ -166,9 +166,9 @@ class InternVLWatcher:
         if images and video is not None:
             raise UsageError("there are pictures and a video: ask about either, one at a time")
         if video is None:
-            sight = self.sights.of_images(images, self._most_tiles(max_tiles, len(images)))
+            sight = self.sights.of_images(images, self.most_tiles(max_tiles, len(images)))
         else:
-            sight = self.sights.of_video(video, n_frames or self.habits.n_frames)
+            sight = self.sights.of_video(video, self.habits.n_frames if n_frames is None else n_frames)
             question, history = number_frames(question, history, len(sight.n_tiles), self.habits.frame_line)
         return self._prompt(place(question, history, sight.n_tiles), sight)
 
@@ -186,14 +186,14 @@ class InternVLWatcher:
             )
         shown: Sequence[Sequence[Image.Image]] = images or [()] * len(questions)
         prompts = []
-        for question, pictures, most in zip(questions, shown, self._most_tiles(max_tiles, len(shown)), strict=True):
+        for question, pictures, most in zip(questions, shown, self.most_tiles(max_tiles, len(shown)), strict=True):
             sight = self.sights.of_images(pictures, [most] * len(pictures))
             prompts.append(self._prompt(place(question, (), sight.n_tiles), sight))
         return prompts
 
     def evidence_prompt(self, turns: Sequence[Turn], evidence: Sequence[Evidence]) -> Prompt:
         """What the network reads for an answer from Evidence."""
-        shots = share(evidence, n_frames=self._evidence_frames(), multiple=self.sights.group) if evidence else ()
+        shots = self.shots(evidence)
         seen = self.sights.of_shots(shots, {each.label: each.hit.media_id for each in evidence})
         shots = tuple(shot for shot in shots if shot.label in seen)
         parts = script(turns, shots)
@@ -203,6 +203,17 @@ class InternVLWatcher:
         history = tuple((self._written(asked), self._written(answered)) for asked, answered in earlier(turns))
         sight = Sight((1,) * n_pictures, features)
         return self._prompt(Conversation(question, history, sight.n_tiles), sight)
+
+    def shots(self, evidence: Sequence[Evidence]) -> tuple[Shot, ...]:
+        """The frames of Evidence that are shown: as many as fit into half of what the language model reads."""
+        group = self.sights.group
+        n_frames = affordable(
+            self.habits.evidence_frames,
+            n_tokens=self.config.language.max_position_embeddings // 2,
+            tokens_per_frame=self.config.tokens_per_tile() + TOKENS_BESIDE,
+            multiple=group,
+        )
+        return share(evidence, n_frames=max(n_frames, group), multiple=group)
 
     def _written(self, part: Part) -> str:
         """A text as nothing but text: what was found, and what files are called, was written by others."""
@@ -218,8 +229,8 @@ class InternVLWatcher:
             self.replier.stream(prompt.ids, prompt.features, max_new_tokens=max_new_tokens, sampling=sampling)
         )
 
-    def _most_tiles(self, max_tiles: int | Sequence[int] | None, n: int) -> Sequence[int]:
-        """A number for each of ``n``."""
+    def most_tiles(self, max_tiles: int | Sequence[int] | None, n: int) -> Sequence[int]:
+        """The most tiles of each of ``n`` pictures (in a batch: of each question's)."""
         whole = not self.config.dynamic_image_size or self.config.hico is not None
         if max_tiles is None:
             return [1 if whole else self.habits.max_tiles] * n
@@ -229,17 +240,6 @@ class InternVLWatcher:
         if whole and any(each != 1 for each in most):
             raise UsageError(f"chat model {self.name!r} looks at whole pictures: leave max_tiles out, or 1")
         return most
-
-    def _evidence_frames(self) -> int:
-        """As many frames as fit into half of what the language model reads."""
-        group = self.sights.group
-        n = affordable(
-            self.habits.evidence_frames,
-            n_tokens=self.config.language.max_position_embeddings // 2,
-            tokens_per_frame=self.config.tokens_per_tile() + TOKENS_BESIDE,
-            multiple=group,
-        )
-        return max(n, group)
 
 
 def load(request: ChatRequest) -> InternVLWatcher:

@@ -25,16 +25,16 @@ DYNAMIC = {"type": "dynamic", "factor": 2.0}
 
 
 def language(family: str, width: int, layers: int, heads: int, kv: int, mlp: int, words: int) -> dict[str, Any]:
-    more: dict[str, Any] = {
+    families: dict[str, dict[str, Any]] = {
         "internlm2": {"bias": False, "rope_scaling": DYNAMIC, "rope_theta": 1000000, "pad_token_id": 2},
         "qwen2": {"use_sliding_window": False, "sliding_window": 32768, "rope_theta": 1e6, "pad_token_id": None},
         "llama": {"attention_bias": False, "rope_scaling": None, "rope_theta": 5e6, "pad_token_id": 0},
-    }[family]
+    }
     return {
         "model_type": family, "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
         "num_key_value_heads": kv, "intermediate_size": mlp, "vocab_size": words, "hidden_act": "silu",
         "max_position_embeddings": 32768, "attn_implementation": "flash_attention_2", "tie_word_embeddings": False,
-        **more,
+        **families[family],
     }  # fmt: skip
 
 
