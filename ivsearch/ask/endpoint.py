@@ -143,18 +143,25 @@ class Endpoint:
 
     def models(self) -> tuple[str, ...]:
         """The names of the models it has. Raises NetworkError."""
+        tries = 0
+        while True:
+            try:
+                body = self._list()
+                break
+            except Trouble as trouble:
+                tries += 1
+                self._give_up_or_wait(trouble, tries, "")
         try:
-            with self._speaking(), self._client.stream("GET", f"{self.url}/models") as response:
-                body = _read(response, MOST_LIST_BYTES)
-                if response.status_code != 200:
-                    raise refusal(
-                        response.status_code, response.headers, body, url=self.url, key=self._key, n_pictures=0
-                    )
             return tuple(str(row["id"]) for row in json.loads(body)["data"])
-        except Trouble as trouble:
-            raise NetworkError(f"{self.url} {trouble}") from trouble
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise NetworkError(f"{self.url} gives no list of models: is it an OpenAI-compatible server?") from error
+
+    def _list(self) -> bytes:
+        with self._speaking(), self._client.stream("GET", f"{self.url}/models") as response:
+            body = _read(response, MOST_LIST_BYTES)
+            if response.status_code != 200:
+                raise refusal(response.status_code, response.headers, body, url=self.url, key=self._key, n_pictures=0)
+            return body
 
     def stream(self, prompt: Prompt) -> Iterator[Delta]:
         """The answer piece by piece, up to the Delta with a ``finish``.
