@@ -50,9 +50,10 @@ def indexed(sample_media: Path, mini: Encoder, tmp_path_factory: pytest.TempPath
     library.close()
 
 
-def again(indexed: Library, mini: Encoder, shared: Path, **changes: int) -> Library:
+def again(indexed: Library, mini: Encoder, shared: Path, limit_bytes: int = 1 << 30) -> Library:
     weights = str(shared / "parity" / "iv25_168")
-    library = open_library(indexed.folder, settings=Settings(chat="internvideo2.5", chat_weights=weights, **changes))
+    settings = Settings(chat="internvideo2.5", chat_weights=weights, visual_tokens_bytes=limit_bytes)
+    library = open_library(indexed.folder, settings=settings)
     library.__dict__["encoder"] = mini
     return library
 
@@ -60,7 +61,7 @@ def again(indexed: Library, mini: Encoder, shared: Path, **changes: int) -> Libr
 def test_a_second_question_does_not_look_again(
     indexed: Library, mini: Encoder, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with again(indexed, mini, shared, visual_tokens_bytes=0) as library:
+    with again(indexed, mini, shared, limit_bytes=0) as library:
         without = Seeing(library, monkeypatch)
         fresh = [without.said("What does the cat do?"), without.said("What colour is it?")]
         assert without.looks > 0
