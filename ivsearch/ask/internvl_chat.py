@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 
 from PIL import Image
 
@@ -76,7 +77,8 @@ class InternVLWatcher:
             stop_ids=frozenset({tokens.stop_id}),
             pad_id=tokens.end_pad_id,
         )
-        self._turn = Lock()
+        self._lock = Lock()
+        self._speaking: int | None = None
 
     def generate(
         self,
@@ -94,7 +96,7 @@ class InternVLWatcher:
     ) -> Reply:
         """As Watcher says. Greedy ids are those of the official ``chat()`` in float32."""
         sampling = _sampling(max_new_tokens, temperature, top_p, seed)
-        with self._turn:
+        with self._turn():
             prompt = self.prompt(question, images, video, n_frames, history, max_tiles)
             ids = list(
                 self.replier.stream(prompt.ids, prompt.features, max_new_tokens=max_new_tokens, sampling=sampling)
@@ -117,7 +119,7 @@ class InternVLWatcher:
     ) -> Iterator[str]:
         """As Watcher says. The pieces joined are the text of ``generate``."""
         sampling = _sampling(max_new_tokens, temperature, top_p, seed)
-        with self._turn:
+        with self._turn():
             prompt = self.prompt(question, images, video, n_frames, history, max_tiles)
             yield from self._said(prompt, max_new_tokens, sampling)
 
@@ -138,7 +140,7 @@ class InternVLWatcher:
         ``batch_chat()``, ``token_ids`` are all as long as the longest, filled up with the model's padding.
         """
         sampling = _sampling(max_new_tokens, temperature, top_p, seed)
-        with self._turn:
+        with self._turn():
             prompts = self.batch_prompts(questions, images, max_tiles)
             rows = self.replier.batch(
                 [prompt.ids for prompt in prompts],
@@ -150,7 +152,7 @@ class InternVLWatcher:
 
     def reply(self, turns: Sequence[Turn], evidence: Sequence[Evidence], *, max_new_tokens: int) -> Iterator[str]:
         """As ChatModel says: frames of all the Evidence are shown, each after its clip's label and its own time."""
-        with self._turn:
+        with self._turn():
             yield from self._said(self.evidence_prompt(turns, evidence), max_new_tokens, Sampling())
 
     def prompt(
@@ -223,6 +225,18 @@ class InternVLWatcher:
         text = prompt_text(self.template, conversation.question, conversation.history, self.config.system_message)
         ids = self.tokens.encode(expand(text, conversation.n_tiles, self.config.tokens_per_tile()))
         return Prompt(ids, sight.features)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """There is one conversation in memory. A thread that would wait for itself is told so."""
+        if self._speaking == get_ident():
+            raise UsageError("a reply is still being streamed: read it to its end, or close() it, before you ask again")
+        with self._lock:
+            self._speaking = get_ident()
+            try:
+                yield
+            finally:
+                self._speaking = None
 
     def _said(self, prompt: Prompt, max_new_tokens: int, sampling: Sampling) -> Iterator[str]:
         return self.tokens.stream(

@@ -29,6 +29,10 @@ SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 JOINING = {character for text in SPACED for character in text[:-1]}
 
 
+# A stream reads no more ids again than about so many.
+WINDOW = 32
+
+
 class Words(Protocol):
     """The vocabulary under the added tokens. ``joint`` stands between a word of it and an added one that is shown."""
 
@@ -128,19 +132,30 @@ class ChatTokens:
 
     def stream(self, ids: Iterator[int]) -> Iterator[str]:
         """Pieces of text as ids come in. Joined they are what ``decode`` makes of all ids; no character is broken."""
-        seen: list[int] = []
-        said = 0
+        window: list[int] = []
+        skipped = said = 0
+        raw, begun = "", False
         for each in ids:
-            seen.append(each)
-            raw = self._raw(seen)
-            text = self._finished(raw[: self._settled(raw)]).strip()
+            window.append(each)
+            raw = self._raw(window)[skipped:]
+            settled = self._settled(raw)
+            text = self._stripped_once(raw[:settled], begun)
             if len(text) > said:
                 yield text[said:]
                 said = len(text)
             if self._stop in raw:
                 break
-        if rest := self.decode(seen)[said:]:
+            if len(window) > WINDOW and settled == len(raw) and (last := self._raw([each])):
+                # Nothing before can change any more. The last id stays, as what begins a text may lose its space.
+                window, skipped, said, begun = [each], len(last), 0, True
+                raw = ""
+        if rest := self._stripped_once(raw, begun)[said:]:
             yield rest
+
+    def _stripped_once(self, raw: str, begun: bool) -> str:
+        """The end of a reply whose beginning may be told already."""
+        text = self._finished(raw)
+        return text.rstrip() if begun else text.strip()
 
     def neutral(self, text: str) -> str:
         """``text`` with every added token and ``<image>`` in it pulled apart, so that all of it is read as words."""

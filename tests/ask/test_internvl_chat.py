@@ -24,6 +24,7 @@ from ivsearch.ask.script import script
 from ivsearch.domain import Evidence, Hit, MediaKind, Moment, Turn
 from ivsearch.errors import MediaError, UsageError, WeightsError
 from ivsearch.models.tiling import tiles
+from ivsearch.store.visual_tokens import VisualTokens
 from tests.parity import CHATS, IV25, Parity
 
 # What the tests of vision and language alone look at.
@@ -258,6 +259,17 @@ def test_threads_take_turns(qwen2: InternVLWatcher) -> None:
     assert together == alone
 
 
+def test_a_question_in_the_middle_of_a_reply_does_not_wait_for_itself(qwen2: InternVLWatcher) -> None:
+    pieces = qwen2.stream(question="Hello", max_new_tokens=30)
+    next(pieces)
+    with pytest.raises(
+        UsageError, match=r"^a reply is still being streamed: read it to its end, or close\(\) it, before"
+    ):
+        qwen2.generate(question="Hello", max_new_tokens=1)
+    pieces.close()  # type: ignore[attr-defined]
+    assert qwen2.generate(question="Hello", max_new_tokens=1).token_ids
+
+
 def test_it_is_a_chat_model_that_watches(qwen2: InternVLWatcher) -> None:
     model: ChatModel = qwen2
     watcher: Watcher = qwen2
@@ -314,6 +326,24 @@ def test_a_clip_that_cannot_be_read_is_left_out(
     assert [line.split(" is not shown to the chat model: ")[0] for line in said] == [str(gone), str(broken)]
     prompt = iv25.evidence_prompt([Turn("What?", "")], shown)
     assert prompt.ids.count(iv25.tokens.context_id) % (4 * 16) == 0
+
+
+def test_what_is_kept_is_neither_decoded_nor_looked_at_again(shared: Path, video: Path, tmp_path: Path) -> None:
+    def chat() -> ChatModel:
+        return load_chat(
+            "internvideo2.5",
+            weights=shared / "parity" / "iv25_168",
+            visual_tokens=lambda key: VisualTokens(tmp_path / "visual_tokens", key, 1 << 30),
+        )
+
+    path = tmp_path / "copy.mkv"
+    shutil.copyfile(video, path)
+    asked = ([Turn("What?", "")], [evidence(1, path, 0.0, 2.4), evidence(2, path, 2.4, 4.8)])
+    first = "".join(chat().reply(*asked, max_new_tokens=8))
+    assert first
+    path.unlink()
+    # Another process, in which the video cannot be read any more.
+    assert "".join(chat().reply(*asked, max_new_tokens=8)) == first
 
 
 def test_without_evidence_the_question_is_asked_alone(iv25: InternVLWatcher) -> None:
@@ -415,6 +445,11 @@ def test_weights_under_the_wrong_name_are_refused(shared: Path, name: str, fixtu
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such folder"):
         load_chat("internvl2.5", weights=tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        load_chat("internvl2.5", weights=tmp_path)
 
 
 def test_without_weights_the_official_repository_is_meant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
