@@ -19,6 +19,8 @@ LARGEST = torch.finfo(E4M3).max
 SMALLEST_SCALE = 1e-12
 # What ``_scaled_mm`` asks of both sides of a weight.
 MULTIPLE = 16
+# So few rows take as long as reading the weight does.
+FEW_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +47,11 @@ class Float8Linear(nn.Module):
     def forward(self, x: Tensor | Rows8) -> Tensor:
         rows = x if isinstance(x, Rows8) else quantise_rows(x)
         shape = rows.values.shape
+        if self.weight.is_cuda and len(rows.scales) <= FEW_ROWS:
+            from ivsearch.models import kernels
+
+            few = kernels.few_rows8(rows, self.weight, self.scales, self.bias)
+            return few.reshape(*shape[:-1], -1)
         product = torch._scaled_mm(
             rows.values.reshape(-1, shape[-1]),
             self.weight.t(),

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from ivsearch.models.float8 import E4M3, Rows8
+from ivsearch.models.float8 import E4M3, FEW_ROWS, Rows8
 from ivsearch.models.norms import Norm, RMSNorm
 
 # Of e4m3; kernels can only read constants that say that they are.
@@ -15,6 +15,9 @@ LARGEST = tl.constexpr(448.0)
 # Values a program of an elementwise kernel.
 FLAT = 2048
 SMALLEST_SCALE = tl.constexpr(1e-12)
+# Outputs that a program of ``few_rows8`` makes, and how much of the weight's width it reads at once.
+OUTPUTS = 64
+STRIP = 256
 
 
 @triton.jit
@@ -136,6 +139,48 @@ def _rows8(x_ptr, out_ptr, scales_ptr, width, gelu: tl.constexpr, a: tl.constexp
     tl.store(out_ptr + places, (x * per_scale).to(out_ptr.dtype.element_ty), places < width)
     tl.store(out_ptr + places_b, (x_b * per_scale).to(out_ptr.dtype.element_ty), places_b < width)
     tl.store(out_ptr + places_c, (x_c * per_scale).to(out_ptr.dtype.element_ty), places_c < width)
+
+
+@triton.jit
+def _few_rows8(
+    x_ptr, x_scales_ptr, weight_ptr, scales_ptr, bias_ptr, out_ptr, n_rows, width, n_out,
+    biased: tl.constexpr, rows: tl.constexpr, outputs: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """A strip of the weight, read once, with all rows: what matters is how fast the weight comes in."""
+    out = tl.program_id(0).to(tl.int64) * outputs + tl.arange(0, outputs)
+    row = tl.arange(0, rows)
+    sums = tl.zeros((outputs, rows), tl.float32)
+    for start in range(0, width, block):
+        column = start + tl.arange(0, block)
+        weight = tl.load(
+            weight_ptr + out[:, None] * width + column[None, :], (out[:, None] < n_out) & (column[None, :] < width), 0.0
+        )
+        x = tl.load(
+            x_ptr + row[None, :] * width + column[:, None], (row[None, :] < n_rows) & (column[:, None] < width), 0.0
+        )
+        sums = tl.dot(weight, x, sums)
+    scales = tl.load(scales_ptr + out, out < n_out, 0.0)[:, None]
+    sums *= scales * tl.load(x_scales_ptr + row, row < n_rows, 0.0)[None, :]
+    if biased:
+        sums += tl.load(bias_ptr + out, out < n_out, 0.0).to(tl.float32)[:, None]
+    at = out_ptr + row[None, :] * n_out + out[:, None]
+    tl.store(at, sums.to(out_ptr.dtype.element_ty), (row[None, :] < n_rows) & (out[:, None] < n_out))
+
+
+def few_rows8(x: Rows8, weight: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
+    """At most FEW_ROWS rows times an FP8 weight (n_out, width): (rows, n_out) bfloat16.
+
+    cuBLAS has no kernel that reads such a weight as fast as the memory gives it.
+    """
+    n_rows, width = x.values.reshape(-1, x.values.shape[-1]).shape
+    n_out = len(weight)
+    out = torch.empty(n_rows, n_out, dtype=torch.bfloat16, device=weight.device)
+    with torch.cuda.device(weight.device):
+        _few_rows8[(triton.cdiv(n_out, OUTPUTS),)](
+            x.values, x.scales, weight, scales, weight if bias is None else bias, out, n_rows, width, n_out,
+            biased=bias is not None, rows=FEW_ROWS, outputs=OUTPUTS, block=STRIP, num_warps=4, num_stages=4,
+        )  # fmt: skip
+    return out
 
 
 def normalise(x: Tensor, norm: Norm, fp8: bool) -> Tensor | Rows8:

@@ -130,3 +130,21 @@ def test_only_layers_that_fp8_products_take_are_converted() -> None:
 def test_fp8_on_a_cpu_is_refused() -> None:
     with pytest.raises(UsageError, match="'fp8' runs on a CUDA device of the Hopper generation or later, not on cpu"):
         check_float8(torch.device("cpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("n_rows", [1, 3, 16])
+@pytest.mark.parametrize(("width", "n_out"), [(4096, 6144), (14336, 4096), (176, 48), (80, 4112)])
+def test_few_rows_of_fp8_are_the_product_of_what_was_rounded(
+    cuda: torch.device, draw: Callable[..., Tensor], n_rows: int, width: int, n_out: int
+) -> None:
+    linear = nn.Linear(width, n_out)
+    linear.weight.data, linear.bias.data = draw(n_out, width), draw(n_out)
+    layer = Float8Linear(linear.requires_grad_(False).to(cuda).bfloat16())
+    x = quantise_rows(draw(n_rows, 1, width).to(cuda).bfloat16())
+    weight = layer.weight.double() * layer.scales.double().reshape(-1, 1)
+    assert layer.bias is not None
+    wanted = plain(x).double() @ weight.t() + layer.bias.double()
+    found = layer(x)
+    assert found.shape == (n_rows, 1, n_out)
+    assert distance(found, wanted) < 3e-3  # bfloat16 rounds to 2 ** -9
