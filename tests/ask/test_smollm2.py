@@ -25,8 +25,8 @@ def smollm2() -> ChatModel:
 
 
 def test_unknown_name() -> None:
-    known = ", ".join(row.name for row in describe_chats())
-    with pytest.raises(UsageError, match=rf"^unknown chat model 'gpt'; known: {known} \(or composed: no model"):
+    known = ", ".join(row.usage for row in describe_chats())
+    with pytest.raises(UsageError, match=rf"^unknown chat model 'gpt'; known: {known}$"):
         load_chat("gpt")
 
 
