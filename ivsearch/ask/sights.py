@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,9 +67,9 @@ class Sights:
                 f"give a multiple of {self.group}, the last one repeated if need be"
             )
         cut = [self._tiles(image, most) for image, most in zip(images, max_tiles, strict=True)]
-        stacked = np.concatenate(cut)
+        stacked = np.ascontiguousarray(np.concatenate(cut))
         counts = tuple(len(each) for each in cut)
-        key = (counts, hashlib.blake2b(stacked.tobytes()).digest())
+        key = (counts, hashlib.blake2b(stacked.data).digest())
         return self._remembered(key) or self._keep(key, Sight(counts, self.loaded.look(stacked)))
 
     def of_video(self, path: Path, n_frames: int | None) -> Sight:
@@ -86,9 +87,11 @@ class Sights:
         known = self._remembered(key)
         if known is not None:
             return known
+        frames = official_frames(path, n_frames)
         # Each is cut down as it comes: hundreds of whole frames would take gigabytes.
-        cut = [self._tiles(frame.pixels, 1) for frame in official_frames(path, n_frames)]
-        return self._keep(key, Sight((1,) * len(cut), self.loaded.look(np.concatenate(cut))))
+        cut = (self._tiles(frame.pixels, 1) for frame in frames)
+        seen = self.loaded.watch(map(np.concatenate, _batched(cut, self.loaded.at_once)))
+        return self._keep(key, Sight((1,) * len(frames), seen))
 
     def of_shots(self, shots: Sequence[Shot], media: dict[int, MediaId]) -> dict[int, Features]:
         """Features of the frames of each shot, by its label. ``media``: label → Media, for the store.
@@ -129,6 +132,11 @@ class Sights:
     def _keep(self, key: object, sight: Sight) -> Sight:
         self._last = (key, sight)
         return sight
+
+
+def _batched(tiles: Iterator[NDArray[np.uint8]], size: int) -> Iterator[list[NDArray[np.uint8]]]:
+    while part := list(islice(tiles, size)):
+        yield part
 
 
 def _identity(path: Path) -> tuple[object, ...]:

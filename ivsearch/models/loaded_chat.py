@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -60,24 +61,39 @@ class LoadedChat:
         made_by = f"{RECIPE} {self.checkpoint.digest()} {self.config!r} {self.dtype}"
         return hashlib.sha256(made_by.encode()).hexdigest()
 
-    @torch.inference_mode()
+    @property
+    def at_once(self) -> int:
+        """How many tiles are in the vision model together, a multiple of what HiCo merges."""
+        return self._at_once
+
     def look(self, tiles: NDArray[np.uint8]) -> Features:
         """Tiles (n, s, s, 3) uint8, such as ``tiling.tiles`` gives → Features (n, tokens_per_tile, width).
 
         Where there is no room for many tiles at once, fewer are taken. Raises UsageError when there is none for the
         fewest, and for numbers of frames the model cannot take; NotFinite when the network gives NaN or infinity.
         """
+        return self.watch([tiles])
+
+    @torch.inference_mode()
+    def watch(self, parts: Iterable[NDArray[np.uint8]]) -> Features:
+        """As ``look``, of tiles that come in at least one part, each of whole groups of what HiCo merges.
+
+        A CUDA device works on by itself: while it looks at one part, the next is decoded.
+        """
+        found = torch.cat([self._seen(part) for part in parts])
+        if not torch.isfinite(found).all():
+            raise NotFinite(f"the vision model gives no finite numbers in {self.dtype}: {_more_exact(self.dtype)}")
+        return Features(found)
+
+    def _seen(self, tiles: NDArray[np.uint8]) -> Tensor:
         while True:
             found = self._try(tiles, self._at_once)
             if found is not None:
-                break
+                return found
             # Here, where the error and with it the states it held are gone.
             torch.cuda.empty_cache()
             self._at_once = whole_groups(self.config, self._at_once // 2)
             log.warning("no room for so many pictures at once: going on with %d", self._at_once)
-        if not torch.isfinite(found).all():
-            raise NotFinite(f"the vision model gives no finite numbers in {self.dtype}: {_more_exact(self.dtype)}")
-        return Features(found)
 
     def _try(self, tiles: NDArray[np.uint8], size: int) -> Tensor | None:
         n, height, width, _ = tiles.shape
