@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import regex  # type: ignore[import-untyped]
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from ivsearch.errors import UsageError, WeightsError
+from ivsearch.models.byte_pairs import QWEN2_WORDS
 from ivsearch.models.chat_config import chat_config
 from ivsearch.models.chat_template import CONTEXT, expand, prompt_text, template_named
 from ivsearch.models.chat_tokens import ChatTokens, open_chat_tokens
@@ -165,6 +169,41 @@ def test_half_characters_are_refused(parity: Parity) -> None:
 def test_accents_are_composed_for_qwen2(shared: Path) -> None:
     tokens = tokens_of(shared / "parity" / "chat_qwen2")
     assert tokens.encode("cafe\u0301") == tokens.encode("caf\u00e9")
+
+
+def slow_qwen2(folder: Path, text: str) -> list[int]:
+    """Byte pairs by the book (Sennrich et al., 2016; bytes as in GPT-2), one merge after the other."""
+    vocabulary = json.loads((folder / "vocab.json").read_text())
+    pairs = [tuple(line.split()) for line in (folder / "merges.txt").read_text().splitlines() if line[:1] != "#"]
+    ranks = {pair: rank for rank, pair in enumerate(pairs)}
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {byte: chr(byte) for byte in plain}
+    letters |= {byte: chr(256 + n) for n, byte in enumerate(each for each in range(256) if each not in letters)}
+    ids: list[int] = []
+    for word in regex.findall(QWEN2_WORDS, unicodedata.normalize("NFC", text)):
+        parts = [letters[byte] for byte in word.encode()]
+        while True:
+            ranked = [(ranks.get(pair, len(ranks)), place) for place, pair in enumerate(itertools.pairwise(parts))]
+            rank, place = min(ranked, default=(len(ranks), 0))
+            if rank == len(ranks):
+                break
+            parts[place : place + 2] = [parts[place] + parts[place + 1]]
+        ids += [vocabulary[part] for part in parts]
+    return ids
+
+
+def test_qwen2_pairs_bytes_by_the_book(shared: Path) -> None:
+    folder = shared / "parity" / "chat_qwen2"
+    tokens, chance = tokens_of(folder), random.Random(0)
+    texts = [
+        "I'm, WE'LL and they'Ve: 12345 l'été\r\n\r\n  \t x\n ",
+        "नमस्ते दुनिया — naïve cafe\u0301s… 小熊猫在做什么？ 今日は！",
+        "\u3000\u00a0 wide \u2028 spaces\u200b 🐼🏽‍♀️ مرحبا שלום ไทย ½ ² Ⅷ",
+        "Frame1: Frame2: Please describe the image shortly.",
+        *("".join(chance.choices("aeinrstPI 's\n\t1.,!é猫🐼\u0301म", k=60)) for _ in range(200)),
+    ]
+    for text in texts:
+        assert tokens.encode(text) == slow_qwen2(folder, text), repr(text)
 
 
 def test_added_tokens_may_take_the_spaces_beside_them(shared: Path, tmp_path: Path) -> None:
