@@ -31,7 +31,9 @@ HEAD = struct.Struct("<4sIQ")  # magic, bytes of the JSON header, bytes of the p
 DIGEST_BYTES = 16
 DTYPES = ("float16", "float32")
 SUFFIX, HALF_WRITTEN = ".tokens", ".tmp"
-LOCK = "lock"
+LOCK, TOTAL = "lock", "total"
+NUMBER_BYTES = 32  # more than the number in TOTAL takes
+CLEARED_PERCENT = 90
 SPACE_DIGITS = 16
 WAIT_S = 10.0
 
@@ -70,7 +72,7 @@ class VisualTokens:
         disk or in a library that cannot be written to, nothing is kept."""
         blob = _pack(self._header(media_id, times_s, features), features)
         path = self._path(media_id, times_s)
-        if len(blob) > self.limit_bytes:
+        if len(blob) + NUMBER_BYTES > self.limit_bytes:
             return
         temporary = path.with_suffix(HALF_WRITTEN)
         try:
@@ -86,16 +88,31 @@ class VisualTokens:
             _remove(temporary)
 
     def _make_room(self, size_bytes: int) -> None:
-        """Holding the lock: whatever is half written was left by a process that was killed."""
+        """Holding the lock. What all takes together is written down, so that not every put has to count; it may be
+        written down too high, which the next count sets right, and never too low."""
+        total = self._written_down()
+        if total is None or total + size_bytes > self.limit_bytes:
+            total = self._clear(min(self.limit_bytes * CLEARED_PERCENT // 100, self.limit_bytes - size_bytes))
+        (self.folder / TOTAL).write_text(f"{total + size_bytes}\n")
+
+    def _written_down(self) -> int | None:
+        try:
+            return int((self.folder / TOTAL).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _clear(self, most_bytes: int) -> int:
+        """Throws away what was not used for longest until at most ``most_bytes`` are left; how many are."""
         for path in self.folder.rglob(f"*{HALF_WRITTEN}"):
-            _remove(path)
+            _remove(path)  # left by a process that was killed: the lock is ours
         kept = sorted(_entries(self.folder), key=lambda entry: (entry.used_ns, entry.path))
-        total = sum(entry.size_bytes for entry in kept) + size_bytes
+        total = sum(entry.size_bytes for entry in kept) + NUMBER_BYTES
         for entry in kept:
-            if total <= self.limit_bytes:
-                return
+            if total <= most_bytes:
+                break
             _remove(entry.path)
             total -= entry.size_bytes
+        return total
 
     def _path(self, media_id: MediaId, times_s: Sequence[float]) -> Path:
         name = hashlib.blake2b(np.asarray(times_s, "<f8").tobytes(), digest_size=DIGEST_BYTES).hexdigest()
