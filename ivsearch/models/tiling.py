@@ -30,7 +30,8 @@ def tiles(
     """
     image = _rgb(picture) if isinstance(picture, Image.Image) else Image.fromarray(picture)
     columns, rows = grid(*image.size, image_size=image_size, min_tiles=min_tiles, max_tiles=max_tiles)
-    resized = np.asarray(image.resize((image_size * columns, image_size * rows), Image.Resampling.BICUBIC))
+    # A copy: torch complains of what Pillow lends.
+    resized = np.array(image.resize((image_size * columns, image_size * rows), Image.Resampling.BICUBIC))
     cut = resized.reshape(rows, image_size, columns, image_size, 3).swapaxes(1, 2)
     cut = cut.reshape(-1, image_size, image_size, 3)
     if not use_thumbnail or len(cut) == 1:

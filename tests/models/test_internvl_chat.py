@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +133,65 @@ def test_no_finite_numbers(shared: Path) -> None:
     spoilt.model.mlp1.bias[3] = float("nan")
     with pytest.raises(NotFinite, match="no finite numbers in float32: the weights may be damaged"):
         spoilt.look(np.zeros((4, 168, 168, 3), np.uint8))
+
+
+LITTLE_ROOM = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from ivsearch.errors import UsageError
+from ivsearch.models.loaded_chat import open_internvl_chat
+loaded = open_internvl_chat(Path(sys.argv[1]), device="cpu")
+tiles = np.zeros((16, 448, 448, 3), np.uint8)
+loaded.look(tiles[:4])
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 20), -1))
+try:
+    loaded.look(tiles)
+except UsageError as error:
+    print(loaded.at_once, error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_no_room_for_the_fewest_pictures(shared: Path) -> None:
+    folder = shared / "parity" / "iv25_448"
+    command = [sys.executable, "-c", LITTLE_ROOM, str(folder)]
+    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MALLOC_ARENA_MAX": "1"})
+    assert found.stdout.startswith("4 no room on cpu for 4 pictures of 448 pixels a side"), found.stderr
+    assert "going on with 4" in found.stderr
+
+
+NO_ROOM = """
+import resource, sys
+from pathlib import Path
+from ivsearch.errors import UsageError
+from ivsearch.models.loaded_chat import open_internvl_chat
+open_internvl_chat(Path(sys.argv[1]), device="cpu")
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+# The file is mapped twice, 155 MB; the 77 MB of its largest tensor in float32 have no room any more.
+resource.setrlimit(resource.RLIMIT_AS, (taken + (190 << 20), -1))
+try:
+    open_internvl_chat(Path(sys.argv[2]), device="cpu")
+except UsageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_no_room_for_the_weights(shared: Path, tmp_path: Path) -> None:
+    def many_words(tensors: dict[str, torch.Tensor]) -> None:
+        for name in ("model.tok_embeddings", "output"):
+            tensors[f"language_model.{name}.weight"] = torch.zeros(200_000, 96, dtype=torch.bfloat16)
+
+    small = shared / "parity" / "iv25_168"
+    large = rewritten(small, tmp_path / "large", many_words)
+    config = json.loads((large / "config.json").read_text())
+    config["llm_config"]["vocab_size"] = 200_000
+    (large / "config.json").write_text(json.dumps(config))
+    command = [sys.executable, "-c", NO_ROOM, str(small), str(large)]
+    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MALLOC_ARENA_MAX": "1"})
+    assert "no room for the weights: 0.1 GiB in torch.float32 on cpu. Take --dtype" in found.stdout, found.stderr
 
 
 def test_half_precision_is_near(shared: Path) -> None:
