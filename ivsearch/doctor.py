@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ivsearch import __version__
+from ivsearch.ask.endpoint import SHOWN_MODELS, Endpoint, Patience, key_at_hand, read_url
 from ivsearch.encode import describe_encoders, load_encoder
 from ivsearch.errors import IvsearchError
 from ivsearch.library import open_library
@@ -49,6 +50,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _machine()
     yield _codecs()
     yield from _encoders(settings)
+    yield from _model_server(settings)
     yield from _library(settings)
 
 
@@ -92,6 +94,26 @@ def _encoders(settings: Settings) -> Iterator[Check]:
             yield Check(name, State.FAIL, str(error), "install what is named")
         else:
             yield Check(name, State.OK, f"weights at hand, {space.dim} dimensions, revision {space.revision[:12]}")
+
+
+def _model_server(settings: Settings) -> Iterator[Check]:
+    """Whether it answers, and has the model; nothing when none is set."""
+    if not settings.chat_endpoint:
+        return
+    try:
+        endpoint = Endpoint(read_url(settings.chat_endpoint), key_at_hand(), Patience(silence_s=5.0, retries=1))
+        models = endpoint.models()
+    except IvsearchError as error:
+        yield Check("model server", State.WARN, str(error), "start it, or name another with --endpoint")
+        return
+    wanted = settings.chat.removeprefix("openai:")
+    detail = f"{endpoint.url} has {', '.join(models[:SHOWN_MODELS]) or 'no model'}"
+    if settings.chat.startswith("openai:") and wanted not in models:
+        yield Check(
+            "model server", State.WARN, f"{detail}, but not {wanted}", "name one it has with --chat openai:MODEL"
+        )
+    else:
+        yield Check("model server", State.OK, detail)
 
 
 def _library(settings: Settings) -> Iterator[Check]:

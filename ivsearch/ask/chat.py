@@ -39,11 +39,20 @@ class ChatModel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """A frame of a video that was looked at: its number among the presented ones, and its time."""
+
+    index: int
+    pts_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """What was said, and the ids of it, the stop token as the last when it came."""
+    """What was said, and the ids of it, the stop token as the last when it came. ``frames``: those of the video."""
 
     text: str
     token_ids: tuple[int, ...]
+    frames: tuple[Look, ...] = ()
 
 
 @runtime_checkable

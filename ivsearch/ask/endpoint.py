@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import socket
 import ssl
 import time
@@ -92,6 +93,11 @@ def read_url(text: str) -> str:
         raise UsageError(f"{text!r} is no address of a model server: write one such as {EXAMPLES}")
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+
+
+def key_at_hand() -> str:
+    """The key of the environment; empty when there is none."""
+    return os.environ.get(KEY_VARIABLE, "").strip()
 
 
 def is_local(url: str) -> bool:

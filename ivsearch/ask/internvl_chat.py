@@ -11,7 +11,7 @@ from threading import Lock, get_ident
 from PIL import Image
 
 from ivsearch.ask.budget import Shot, affordable, share
-from ivsearch.ask.chat import Reply
+from ivsearch.ask.chat import Look, Reply
 from ivsearch.ask.script import Part, earlier, script
 from ivsearch.ask.sights import Sight, Sights
 from ivsearch.ask.table import ChatRequest, chat_row
@@ -54,10 +54,11 @@ HABITS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """``features`` in the order of the context tokens among ``ids``."""
+    """``features`` in the order of the context tokens among ``ids``; ``frames`` of the video they are of."""
 
     ids: list[int]
     features: Features | None
+    frames: tuple[Look, ...] = ()
 
 
 class InternVLWatcher:
@@ -101,7 +102,7 @@ class InternVLWatcher:
             ids = list(
                 self.replier.stream(prompt.ids, prompt.features, max_new_tokens=max_new_tokens, sampling=sampling)
             )
-        return Reply(self.tokens.decode(ids), tuple(ids))
+        return Reply(self.tokens.decode(ids), tuple(ids), prompt.frames)
 
     def stream(
         self,
@@ -224,7 +225,7 @@ class InternVLWatcher:
     def _prompt(self, conversation: Conversation, sight: Sight) -> Prompt:
         text = prompt_text(self.template, conversation.question, conversation.history, self.config.system_message)
         ids = self.tokens.encode(expand(text, conversation.n_tiles, self.config.tokens_per_tile()))
-        return Prompt(ids, sight.features)
+        return Prompt(ids, sight.features, sight.frames)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

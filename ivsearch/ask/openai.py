@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ivsearch.ask.budget import Shot, share
-from ivsearch.ask.chat import Reply
-from ivsearch.ask.endpoint import EXAMPLES, Endpoint, Patience, Prompt, read_url
+from ivsearch.ask.chat import Look, Reply
+from ivsearch.ask.endpoint import EXAMPLES, Endpoint, Patience, Prompt, key_at_hand, read_url
 from ivsearch.ask.message_parts import FRAME_SIDE, PHOTO_SIDE, picture_part, pictures_in, text_part
 from ivsearch.ask.prompts import messages
-from ivsearch.ask.refusals import KEY_VARIABLE
 from ivsearch.ask.script import earlier, script
 from ivsearch.ask.table import ChatRequest, server_of
 from ivsearch.domain import Evidence, Frame, Turn
 from ivsearch.errors import MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
+from ivsearch.media.official_frames import official_frames
 from ivsearch.pictures import Transparency
 from ivsearch.settings import load_settings
 
@@ -65,19 +64,10 @@ class OpenAIChat:
 
         Raises UsageError, MediaError, and what ``Endpoint.stream`` raises; ``AnswerCut`` holds what had come.
         """
-        pieces = self.stream(
-            question=question,
-            images=images,
-            video=video,
-            n_frames=n_frames,
-            history=history,
-            max_new_tokens=max_new_tokens,
-            max_tiles=max_tiles,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
+        prompt, frames = self._prompt(
+            question, images, video, n_frames, history, max_new_tokens, max_tiles, temperature, top_p, seed
         )
-        return Reply("".join(pieces).strip(), ())
+        return Reply("".join(self._say(prompt)).strip(), (), frames)
 
     def stream(
         self,
@@ -93,24 +83,11 @@ class OpenAIChat:
         top_p: float = 1.0,
         seed: int = 0,
     ) -> Iterator[str]:
-        """As ``generate``, in pieces as they come. What is shown stands before the first question."""
-        if max_tiles is not None:
-            raise UsageError(f"{self.name}: the server cuts pictures as it sees fit: leave --max-tiles out")
-        shown = [*self._photos(images), *self._video(video, n_frames)]
-        asked = [*(_exchange(*turn) for turn in history), [_message("user", question)]]
-        first = asked[0][0]
-        first["content"] = [*shown, text_part(first["content"])] if shown else first["content"]
-        return self._say(
-            Prompt(
-                self._model,
-                [message for messages in asked for message in messages],
-                pictures_in(shown),
-                max_new_tokens,
-                temperature,
-                top_p,
-                seed,
-            )
+        """As ``generate``, in pieces as they come."""
+        prompt, _ = self._prompt(
+            question, images, video, n_frames, history, max_new_tokens, max_tiles, temperature, top_p, seed
         )
+        return self._say(prompt)
 
     def reply(self, turns: Sequence[Turn], evidence: Sequence[Evidence], *, max_new_tokens: int) -> Iterator[str]:
         """One that watches is shown frames of every clip, one that does not the names of what the encoder sees."""
@@ -126,6 +103,30 @@ class OpenAIChat:
         said = [message for turn in earlier(turns) for message in _exchange(*turn)]
         asked = [*said, {"role": "user", "content": parts}]
         return self._say(Prompt(self._model, asked, pictures_in(parts), max_new_tokens))
+
+    def _prompt(
+        self,
+        question: str,
+        images: Sequence[Image.Image],
+        video: Path | None,
+        n_frames: int | None,
+        history: Sequence[tuple[str, str]],
+        max_new_tokens: int,
+        max_tiles: int | Sequence[int] | None,
+        temperature: float,
+        top_p: float,
+        seed: int,
+    ) -> tuple[Prompt, tuple[Look, ...]]:
+        """What is shown stands before the first question of the conversation."""
+        if max_tiles is not None:
+            raise UsageError(f"{self.name}: the server cuts pictures as it sees fit: leave --max-tiles out")
+        of_video, frames = self._video(video, n_frames)
+        shown = [*self._photos(images), *of_video]
+        asked = [message for turn in history for message in _exchange(*turn)] + [_message("user", question)]
+        if shown:
+            asked[0] = {"role": "user", "content": [*shown, text_part(asked[0]["content"])]}
+        prompt = Prompt(self._model, asked, pictures_in(shown), max_new_tokens, temperature, top_p, seed)
+        return prompt, frames
 
     def _say(self, prompt: Prompt) -> Iterator[str]:
         for delta in self.endpoint.stream(prompt):
@@ -146,21 +147,22 @@ class OpenAIChat:
             parts.append(picture_part(image, PHOTO_SIDE))
         return parts
 
-    def _video(self, video: Path | None, n_frames: int | None) -> list[dict[str, Any]]:
-        """The frames the official rule chooses, each after its real time."""
+    def _video(self, video: Path | None, n_frames: int | None) -> tuple[list[dict[str, Any]], tuple[Look, ...]]:
+        """The frames the official rule chooses, each after its real time. One that is chosen twice is sent once."""
         if video is None:
-            return []
+            return [], ()
         self._check_pictures(1)
         n_frames = self._n_frames if n_frames is None else n_frames
         if not 1 <= n_frames <= MOST_FRAMES:
             raise UsageError(f"{n_frames} frames cannot be shown: from 1 to {MOST_FRAMES} (--frames)")
-        from ivsearch.media.official_frames import official_frames
-
         frames = official_frames(video, n_frames)
         parts = [text_part(f"A video of {frames.duration_s:.1f} s, in frames after their times:")]
-        for frame in _each_once(frames):
-            parts += [text_part(f"{frame.pts_s:.1f} s:"), picture_part(Image.fromarray(frame.pixels), FRAME_SIDE)]
-        return parts
+        looks: list[Look] = []
+        for index, frame in zip(frames.indices, frames, strict=True):
+            if not looks or looks[-1].index != index:
+                looks.append(Look(index, frame.pts_s))
+                parts += [text_part(f"{frame.pts_s:.1f} s:"), picture_part(Image.fromarray(frame.pixels), FRAME_SIDE)]
+        return parts, tuple(looks)
 
     def _check_pictures(self, n: int) -> None:
         if n and not self.watches:
@@ -192,9 +194,7 @@ def load(request: ChatRequest) -> OpenAIChat:
             f"chat model 'openai:{request.variant}' needs the address of its server: --endpoint URL or "
             f"IVSEARCH_CHAT_ENDPOINT, such as {EXAMPLES}"
         )
-    endpoint = Endpoint(
-        read_url(server.url), os.environ.get(KEY_VARIABLE, "").strip(), Patience(silence_s=server.silence_s)
-    )
+    endpoint = Endpoint(read_url(server.url), key_at_hand(), Patience(silence_s=server.silence_s))
     return OpenAIChat(request.variant, endpoint, watches=server.pictures, n_frames=server.n_frames)
 
 
@@ -204,15 +204,6 @@ def _message(role: str, content: str) -> dict[str, Any]:
 
 def _exchange(question: str, answer: str) -> list[dict[str, Any]]:
     return [_message("user", question), _message("assistant", answer)]
-
-
-def _each_once(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Of a video with fewer frames than are wanted, the same ones come again."""
-    last = None
-    for frame in frames:
-        if frame is not last:
-            yield frame
-        last = frame
 
 
 def _at(frames: Sequence[Frame], time_s: float) -> Image.Image:

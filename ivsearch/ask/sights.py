@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ivsearch.ask.budget import Shot
+from ivsearch.ask.chat import Look
 from ivsearch.domain import Frame, MediaId
 from ivsearch.errors import MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
@@ -36,10 +37,12 @@ HAIR_S = 0.0005
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sight:
-    """``n_tiles`` of every picture; ``features`` of all their tiles in order, None when there are none."""
+    """``n_tiles`` of every picture; ``features`` of all their tiles in order, None when there are none. ``frames`` of a
+    video, what each picture is."""
 
     n_tiles: tuple[int, ...]
     features: Features | None
+    frames: tuple[Look, ...] = ()
 
 
 NOTHING = Sight((), None)
@@ -89,9 +92,15 @@ class Sights:
             return known
         frames = official_frames(path, n_frames)
         # Each is cut down as it comes: hundreds of whole frames would take gigabytes.
-        cut = (self._tiles(frame.pixels, 1) for frame in frames)
-        seen = self.loaded.watch(map(np.concatenate, _batched(cut, self.loaded.at_once)))
-        return self._keep(key, Sight((1,) * len(frames), seen))
+        looks: list[Look] = []
+
+        def cut() -> Iterator[NDArray[np.uint8]]:
+            for index, frame in zip(frames.indices, frames, strict=True):
+                looks.append(Look(index, frame.pts_s))
+                yield self._tiles(frame.pixels, 1)
+
+        seen = self.loaded.watch(map(np.concatenate, _batched(cut(), self.loaded.at_once)))
+        return self._keep(key, Sight((1,) * len(frames), seen, tuple(looks)))
 
     def of_shots(self, shots: Sequence[Shot], media: dict[int, MediaId]) -> dict[int, Features]:
         """Features of the frames of each shot, by its label. ``media``: label → Media, for the store.

@@ -107,7 +107,7 @@ class FileLibrarian:
         started = time.perf_counter()
         document = self._librarian.document(asked)
         seconds = round(time.perf_counter() - started, wire.TIME_DIGITS)
-        return {**document, "token_ids": [], **self._subject.document(), "seconds": seconds}
+        return {**document, "token_ids": [], "frames": [], **self._subject.document(), "seconds": seconds}
 
 
 class Model:
@@ -161,10 +161,11 @@ class Model:
                     seed=manner.seed,
                 )
         except AnswerCut as cut:
-            said: dict[str, Any] = {"answer": cut.text, "token_ids": []}
+            said: dict[str, Any] = {"answer": cut.text, "token_ids": [], "frames": []}
             faults = {"error": str(cut)}
         else:
-            said, faults = {"answer": reply.text, "token_ids": list(reply.token_ids)}, {}
+            frames = [{"index": look.index, "pts_s": round(look.pts_s, wire.TIME_DIGITS)} for look in reply.frames]
+            said, faults = {"answer": reply.text, "token_ids": list(reply.token_ids), "frames": frames}, {}
         seconds = round(time.perf_counter() - started, wire.TIME_DIGITS)
         about = {"chat": self._chat.name, **subject.document(), "seconds": seconds}
         return {"question": asked.question, **said, **about, **faults}

@@ -51,9 +51,8 @@ def command(context: click.Context, as_json: bool) -> None:
         click.echo(f"  {encoder.usage:<14} {encoder.summary}")
         click.echo(f"  {'':<14} {encoder.languages}; weights {encoder.licence}")
     click.echo("chat models (--chat)")
-    click.echo(f"  {'composed':<14} The default: no language model; answers are put together from the evidence.")
     for chat in describe_chats():
-        click.echo(f"  {chat.name:<14} {chat.summary}")
+        click.echo(f"  {chat.usage:<14} {chat.summary}")
         needs = [f"pip packages {', '.join(chat.packages)}"] if chat.packages else []
         needs += [f"weights {chat.hub_id}"] if chat.hub_id else []
         click.echo(f"  {'':<14} {'; '.join([chat.languages, chat.licence, *needs])}")

@@ -155,6 +155,7 @@ def test_one_question_is_one_document(run: Run, shared: Path) -> None:
         "chat": "internvl2.5",
         "video": None,
         "images": [image],
+        "frames": [],
     }
 
 
@@ -181,6 +182,8 @@ def test_a_video_is_the_frames_the_official_rule_takes(run: Run, shared: Path, t
     ids = [official.expected[f"{name}__output_ids"][0].tolist() for name in ("f16_turn1", "f16_turn2")]
     assert [answer["token_ids"] for answer in found] == ids
     assert {answer["video"] for answer in found} == {str(video)}
+    looks = [{"index": number, "pts_s": number / 10} for number in wanted]
+    assert [answer["frames"] for answer in found] == [looks, looks]
 
 
 # ---- a model on a server ----
@@ -251,6 +254,9 @@ def test_frames_and_images_reach_the_server(run: Run, wire: Wire, sample_media: 
     assert run(*real(wire.url, *asked)).code == 0
     parts = wire.came[0].document["messages"][0]["content"]
     assert sum(part["type"] == "image_url" for part in parts) == 4
+    frames = json.loads(run(*real(wire.url, *asked, "--json")).out)["frames"]
+    times = [part["text"] for part in parts if part["type"] == "text" and part["text"].endswith(" s:")]
+    assert [f"{frame['pts_s']:.1f} s:" for frame in frames] == times
 
 
 def test_lines_that_are_wrong_do_not_end_the_others(
@@ -304,6 +310,34 @@ def test_ctrl_c_leaves_cleanly(wire: Wire, tmp_path: Path) -> None:
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130 and time.monotonic() - started < 5
     assert set(out.split()) <= {"word"} and out.endswith("\n") and err == "ivsearch: interrupted\n"
+
+
+def test_the_doctor_asks_the_server(run: Run, llama_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> dict[str, str]:
+        checks = json.loads(run("doctor", "--json").out)["checks"]
+        return next(check for check in checks if check["name"] == "model server")
+
+    monkeypatch.setenv("IVSEARCH_CHAT_ENDPOINT", llama_server)
+    found = check()
+    assert found["state"] == "warn" and "wants a key: set OPENAI_API_KEY" in found["detail"]
+    assert found["advice"] == "start it, or name another with --endpoint"
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert check() == {
+        "name": "model server",
+        "state": "ok",
+        "detail": f"{llama_server} has smollm2",
+        "advice": "",
+    }
+    monkeypatch.setenv("IVSEARCH_CHAT", "openai:other")
+    found = check()
+    assert found["state"] == "warn" and found["detail"].endswith("has smollm2, but not other")
+    assert found["advice"] == "name one it has with --chat openai:MODEL"
+
+
+def test_the_list_of_models_names_every_chat(run: Run) -> None:
+    listed = run("models").out.partition("chat models (--chat)")[2]
+    for name in ("mini", "internvideo2.5", "internvl2.5", "internvl2", "openai:MODEL", "smollm2"):
+        assert f"\n  {name} " in listed
 
 
 # ---- which one is asked ----
