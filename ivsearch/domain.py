@@ -222,7 +222,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A label an Answer cites. ``verified``: the span exists and supports the sentence; ``support`` in [0, 1]."""
+    """A label an Answer cites, and the span of it that is meant.
+
+    ``verified``: the span exists and supports the sentence; ``support`` in [0, 1]; ``reason``: why it is not verified.
+    """
 
     label: int
     path: Path
@@ -230,15 +233,35 @@ class Citation:
     end_s: float
     verified: bool
     support: float
+    reason: str = ""
+
+
+class Verdict(StrEnum):
+    """What the check of a sentence said."""
+
+    SUPPORTED = "supported"
+    UNSUPPORTED = "unsupported"
+    UNCITED = "uncited"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence of a chat model's reply, shown or not. ``reason``: why it is not supported."""
+
+    text: str
+    labels: tuple[int, ...]
+    verdict: Verdict
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What was said, with checked citations.
 
-    ``grounded``: at least one citation, and every one verified. ``composed``: put together plainly from
-    the Evidence, with no language model. ``matched``: something fits the question clearly; without it the Answer
-    says that nothing does, and cites at most what comes nearest.
+    ``grounded``: something fits the question, at least one citation, and every one verified. ``composed``: put together
+    plainly from the Evidence, with no language model. ``matched``: something fits the question clearly; without it the
+    Answer says that the footage does not show it, and cites at most what comes nearest. ``sentences``: all that a chat
+    model said, also what was withheld. ``searched``: the question as it was understood.
     """
 
     question: str
@@ -248,11 +271,20 @@ class Answer:
     composed: bool
     chat: str
     matched: bool = True
+    sentences: tuple[Sentence, ...] = ()
+    searched: str = ""
 
     @property
     def verified(self) -> bool:
         """Whether every citation was checked and holds."""
         return all(citation.verified for citation in self.cited)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an Answer's text that was checked and may be shown. The pieces joined are the text."""
+
+    text: str
 
 
 class Aim(StrEnum):

@@ -9,11 +9,12 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Query, Removed, Reranking, Skipped, Space, Turn
+from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Piece, Query, Removed, Reranking, Skipped, Space, Turn
 from ivsearch.encode.encoder import Encoder, Shared
 from ivsearch.encode.table import encoder_row
 from ivsearch.errors import LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError, WeightsError
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from ivsearch.ask.chat import ChatModel
     from ivsearch.ingest import IngestEvent, Progress
     from ivsearch.search.search import Search
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 COMPOSED = ("", "mini", "composed")
 """Names of the chat that is no language model: its answers are put together from the evidence."""
@@ -328,11 +331,47 @@ class Library:
             self._search.complain(complaint)
         return self._search
 
-    def ask(self, question: str, *, k: int = 8, filters: Filters | None = None, history: Sequence[Turn] = ()) -> Answer:
-        """Answers a question from what the library shows, with checked citations; says so when it shows nothing."""
-        from ivsearch.ask import answer_question
+    def ask(
+        self,
+        question: str,
+        *,
+        k: int = 8,
+        filters: Filters | None = None,
+        history: Sequence[Turn] = (),
+        verify: str = "encoder",
+        unsupported: str = "withhold",
+    ) -> Answer:
+        """Answers a question from what the library shows, with checked citations; says so when it shows nothing.
 
-        return answer_question(question, self.searcher(), chat=self.chat, k=k, filters=filters, history=history)
+        As ``ask_stream``, all at once.
+        """
+        wanted = self.ask_stream(
+            question, k=k, filters=filters, history=history, verify=verify, unsupported=unsupported
+        )
+        *_, answer = wanted
+        assert isinstance(answer, Answer)
+        return answer
+
+    def ask_stream(
+        self,
+        question: str,
+        *,
+        k: int = 8,
+        filters: Filters | None = None,
+        history: Sequence[Turn] = (),
+        verify: str = "encoder",
+        unsupported: str = "withhold",
+    ) -> Iterator[Piece | Answer]:
+        """Pieces of the answer's text, each when it is checked; at last the Answer, whose text they make up.
+
+        ``verify`` "strict": the chat model is also asked about each sentence with the cited clip alone before it.
+        ``unsupported``: sentences that fail are left out ("withhold") or shown with a mark ("mark"). Raises UsageError
+        for an empty question or for what the chat model cannot do.
+        """
+        from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events
+
+        manner = Manner(k, filters or Filters(), _choice(Verify, verify), _choice(Unsupported, unsupported))
+        yield from answer_events(question, self.searcher(), chat=self.chat, manner=manner, history=history)
 
     def _space(self) -> Space:
         """The Space to search in. Raises SpaceMismatch when this encoder's vectors are not in the library."""
@@ -463,6 +502,14 @@ class Library:
         self._save_index(space)
         if broken:
             yield f"built the index of {space.key} anew"
+
+
+def _choice(choices: type[Choice], wanted: str) -> Choice:
+    """Raises UsageError for a name that is none of them."""
+    known = [choice.value for choice in choices]
+    if wanted not in known:
+        raise UsageError(f"unknown way {wanted!r} to answer; known: {', '.join(known)}")
+    return choices(wanted)
 
 
 def _is_library(folder: Path) -> bool:

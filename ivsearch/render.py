@@ -82,14 +82,23 @@ def _when(kind: MediaKind, start_s: float, end_s: float) -> str:
 
 
 def answer_text(answer: Answer) -> str:
-    """The answer, then a line a citation."""
-    lines = [answer.text]
-    if answer.cited:
-        lines.append("")
+    """The answer, then what ``sources_text`` says."""
+    sources = sources_text(answer)
+    return f"{answer.text}\n\n{sources}" if sources else answer.text
+
+
+def sources_text(answer: Answer) -> str:
+    """A line a citation, and how many sentences were withheld; empty where there is neither."""
+    lines = []
     for cited in answer.cited:
         when = "" if cited.end_s == 0 else f"  {span(cited.start_s, cited.end_s)}"
-        note = "" if cited.verified else "  (not verified)"
+        note = "" if cited.verified else f"  (not verified{f': {cited.reason}' if cited.reason else ''})"
         lines.append(f"[{cited.label}] {short_path(cited.path)}{when}{note}")
+    if withheld := [each for each in answer.sentences if each.text not in answer.text]:
+        several = "1 sentence" if len(withheld) == 1 else f"{len(withheld)} sentences"
+        lines.append(
+            f"{several} of the chat model withheld: not supported by the footage (--unsupported mark shows it)"
+        )
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from ivsearch.domain import (
     Moment,
     Query,
     Removed,
+    Sentence,
     Skipped,
     Space,
 )
@@ -89,6 +90,7 @@ def hits(noun: Hits) -> dict[str, Any]:
 
 
 def citation(noun: Citation) -> dict[str, Any]:
+    """``reason`` only where it is not verified."""
     return {
         "label": noun.label,
         "path": str(noun.path),
@@ -96,6 +98,17 @@ def citation(noun: Citation) -> dict[str, Any]:
         "end_s": round(noun.end_s, TIME_DIGITS),
         "verified": noun.verified,
         "support": round(noun.support, SCORE_DIGITS),
+        **({"reason": noun.reason} if noun.reason else {}),
+    }
+
+
+def sentence(noun: Sentence) -> dict[str, Any]:
+    """``reason`` only where it is not supported."""
+    return {
+        "text": noun.text,
+        "labels": list(noun.labels),
+        "verdict": noun.verdict.value,
+        **({"reason": noun.reason} if noun.reason else {}),
     }
 
 
@@ -104,6 +117,8 @@ def answer(noun: Answer) -> dict[str, Any]:
         "question": noun.question,
         "answer": noun.text,
         "citations": [citation(each) for each in noun.cited],
+        "sentences": [sentence(each) for each in noun.sentences],
+        "searched": noun.searched,
         "grounded": noun.grounded,
         "matched": noun.matched,
         "composed": noun.composed,

@@ -1,20 +1,58 @@
-"""answer_question: look, compose, and let a chat model say it better if it keeps to the evidence."""
+"""answer_events: look, ask the chat model, check sentence by sentence, and fall back on what the encoder sees."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from ivsearch.ask.chat import ChatModel
-from ivsearch.ask.citations import check_reply
-from ivsearch.ask.compose import compose
+from ivsearch.ask.citations import Checked, check_sentence, without_names
+from ivsearch.ask.cites import sentences
+from ivsearch.ask.compose import NAME, compose
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.finding import Finding, look
+from ivsearch.ask.phrases import PHRASES
 from ivsearch.ask.question import ANSWERABLE, Question, read_question
-from ivsearch.ask.support import CLEAR
-from ivsearch.domain import Answer, Filters, Turn
+from ivsearch.ask.rewrite import rewritten
+from ivsearch.ask.script import NOT_SHOWN
+from ivsearch.ask.support import FOUND
+from ivsearch.ask.verdict import confirms
+from ivsearch.domain import Answer, Citation, Evidence, Filters, Piece, Sentence, Turn, Verdict
 from ivsearch.errors import UsageError
 
 MAX_NEW_TOKENS = 512
+# Embeddings, overrides and isolates of writing direction (Unicode Standard Annex 9).
+STEERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Unsupported(StrEnum):
+    """What becomes of sentences that failed the check."""
+
+    WITHHOLD = "withhold"
+    MARK = "mark"
+
+
+class Verify(StrEnum):
+    """How sentences are checked."""
+
+    ENCODER = "encoder"
+    """Labels, times, language, and the encoder's score."""
+    STRICT = "strict"
+    """That, and the chat model itself is asked about each, with the cited clip alone before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How an answer is wanted: from the ``k`` best hits, each sentence checked and shown as said."""
+
+    k: int = 8
+    filters: Filters = field(default_factory=Filters)
+    verify: Verify = Verify.ENCODER
+    unsupported: Unsupported = Unsupported.WITHHOLD
 
 
 def answer_question(
@@ -25,43 +63,172 @@ def answer_question(
     k: int = 8,
     filters: Filters | None = None,
     history: Sequence[Turn] = (),
+    verify: Verify = Verify.ENCODER,
+    unsupported: Unsupported = Unsupported.WITHHOLD,
 ) -> Answer:
     """An Answer from the ``k`` best hits, with every citation checked.
 
     ``chat`` None: composed plainly. ``history``: earlier turns of the conversation, oldest first. Raises UsageError for
-    an empty question.
+    an empty question, or for strict verification with a chat model that does not look.
     """
+    manner = Manner(k, filters or Filters(), verify, unsupported)
+    *_, answer = answer_events(question, finder, chat=chat, manner=manner, history=history)
+    assert isinstance(answer, Answer)
+    return answer
+
+
+def answer_events(
+    question: str, finder: Finder, *, chat: ChatModel | None, manner: Manner, history: Sequence[Turn] = ()
+) -> Iterator[Piece | Answer]:
+    """The Answer's text in Pieces, each as soon as it is checked, then the Answer itself."""
     text = question.strip()
     if not text:
         raise UsageError("an empty question has no answer: ask something, such as 'where is the dog?'")
+    if manner.verify is Verify.STRICT and not (chat and chat.watches):
+        raise UsageError(
+            f"--verify strict asks the chat model to look again, and {chat.name if chat else NAME!r} does not look: "
+            "choose one that watches (`ivsearch models` lists them), or leave --verify strict out"
+        )
     asked = read_question(text)
-    finding = look(asked, finder, k, filters or Filters(), history)
-    composed = compose(asked, finding)
+    alone = rewritten(asked, history, chat)
+    finding = look(alone or asked, finder, manner.k, manner.filters, () if alone else history)
     if chat is None or finding.gap is not None or not _may_speak(chat, asked, finding):
-        return composed
-    return _worded(asked, finding, composed, chat, finder, history) or composed
+        yield from _whole(compose(asked, finding))
+    elif chat.watches:
+        yield from _watched(asked, finding, chat, finder, manner, history)
+    else:
+        yield from _whole(_worded(asked, finding, chat, finder, history))
+
+
+def _whole(answer: Answer) -> Iterator[Piece | Answer]:
+    yield Piece(answer.text)
+    yield answer
 
 
 def _may_speak(chat: ChatModel, asked: Question, finding: Finding) -> bool:
     """Whether there is anything it could say and be right. One that has not looked knows words for what is seen."""
     if chat.languages is not None and asked.language not in chat.languages:
         return False
-    return chat.watches or (asked.sort in ANSWERABLE and finding.step is None and finding.support[0] >= CLEAR)
+    return chat.watches or (asked.sort in ANSWERABLE and finding.step is None and finding.clear)
 
 
-def _worded(
-    asked: Question, finding: Finding, composed: Answer, chat: ChatModel, finder: Finder, history: Sequence[Turn]
-) -> Answer | None:
-    """What the chat model says of the Evidence, as far as it holds; None when nothing of it does."""
+def _watched(
+    asked: Question, finding: Finding, chat: ChatModel, finder: Finder, manner: Manner, history: Sequence[Turn]
+) -> Iterator[Piece | Answer]:
+    """What a chat model says that looks, sentence by sentence; what is composed when none of it holds."""
     evidence = [each.evidence for each in finding.shown]
+    reply = chat.reply([*history, Turn(asked.text, "")], evidence, max_new_tokens=MAX_NEW_TOKENS)
+    space = PHRASES[asked.language].space
+    shown: list[str] = []
+    checked: list[Checked] = []
+    denied = False
+    for sentence in _as_they_come(reply):
+        if not checked and _denies(sentence):
+            denied = True
+            break
+        checked.append(_checked(sentence, asked, finding, chat, finder, manner))
+        if said := _to_show(checked[-1], asked, manner):
+            shown.append(said)
+            yield Piece(f"{space}{said}" if len(shown) > 1 else said)
+    told = tuple(each.sentence for each in checked)
+    cited = _merged(each for each in checked if _to_show(each, asked, manner))
+    if any(each.verdict is Verdict.SUPPORTED for each in told):
+        text = space.join(shown)
+        grounded = all(each.verified for each in cited)
+        yield Answer(asked.text, text, cited, grounded, False, chat.name, sentences=told, searched=finding.query)
+        return
+    # Nothing of it holds: what the encoder sees is said instead, and that nothing shows it when the model says so.
+    composed = compose(asked, dataclasses.replace(finding, denied=denied))
+    yield Piece(f"{space}{composed.text}" if shown else composed.text)
+    composed = dataclasses.replace(composed, text=space.join([*shown, composed.text]), sentences=told)
+    yield dataclasses.replace(composed, chat=chat.name) if denied else composed
+
+
+def _worded(asked: Question, finding: Finding, chat: ChatModel, finder: Finder, history: Sequence[Turn]) -> Answer:
+    """What one says that has not looked is put before the composed answer. It adds a sentence, it replaces none: where
+    to look is the better half of the answer. What fails is never shown: it would be an invention."""
+    composed = compose(asked, finding)
+    likely = zip(finding.shown, finding.support, strict=True)
+    evidence: list[Evidence] = [each.evidence for i, (each, support) in enumerate(likely) if i == 0 or support >= FOUND]
     reply = "".join(chat.reply([*history, Turn(asked.text, "")], evidence, max_new_tokens=MAX_NEW_TOKENS))
-    checked = check_reply(reply, asked, finding, chat, finder.encoder)
-    if not checked.cited:
-        return None
-    if chat.watches:
-        return Answer(asked.text, checked.text, checked.cited, grounded=True, composed=False, chat=chat.name)
-    # One that has not looked adds a sentence, it replaces none: where to look is the better half of the answer.
-    cited = {each.label: each for each in (*checked.cited, *composed.cited)}
-    text = f"{checked.text} {composed.text}"
-    grounded = all(each.verified for each in cited.values())
-    return Answer(asked.text, text, tuple(cited[i] for i in sorted(cited)), grounded, composed=False, chat=chat.name)
+    checked = [check_sentence(sentence, asked, finding, chat, finder) for sentence in sentences(reply)]
+    told = tuple(each.sentence for each in checked)
+    good = [each for each in checked if each.sentence.verdict is Verdict.SUPPORTED]
+    if not good:
+        return dataclasses.replace(composed, sentences=told)
+    cited = {each.label: each for each in (*_merged(good), *composed.cited)}
+    space = PHRASES[asked.language].space
+    return dataclasses.replace(
+        composed,
+        text=space.join([*(each.sentence.text for each in good), composed.text]),
+        cited=tuple(cited[label] for label in sorted(cited)),
+        grounded=all(each.verified for each in cited.values()),
+        composed=False,
+        chat=chat.name,
+        sentences=told,
+    )
+
+
+def _as_they_come(pieces: Iterable[str]) -> Iterator[str]:
+    """Sentences, each when the next one has begun: only then are its citations known to be complete."""
+    text = ""
+    for piece in pieces:
+        text += piece
+        *complete, _ = sentences(text) or [""]
+        for sentence in complete:
+            yield _steady(sentence)
+            text = text[text.index(sentence) + len(sentence) :]
+    yield from map(_steady, sentences(text))
+
+
+def _steady(text: str) -> str:
+    """On one line, with nothing in it that steers a terminal or turns the direction of what follows."""
+    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text if c not in STEERING).split())
+
+
+def _denies(sentence: str) -> bool:
+    return sentence.strip(" .!*\"'").upper().startswith(NOT_SHOWN)
+
+
+def _checked(
+    sentence: str, asked: Question, finding: Finding, chat: ChatModel, finder: Finder, manner: Manner
+) -> Checked:
+    checked = check_sentence(sentence, asked, finding, chat, finder)
+    if manner.verify is not Verify.STRICT or checked.sentence.verdict is not Verdict.SUPPORTED:
+        return checked
+    known = {each.evidence.label: each for each in finding.shown}
+    said = re.sub(r"\s+([.!?])", r"\1", " ".join(without_names(sentence).split()))
+    for one in checked.cited:
+        shown = known[one.label]
+        span = dataclasses.replace(shown.evidence, start_s=one.start_s, end_s=one.end_s)
+        if not confirms(said, dataclasses.replace(shown, evidence=span), asked.language, chat):
+            return _refused(checked, "asked again, the chat model did not confirm it")
+    return checked
+
+
+def _refused(checked: Checked, reason: str) -> Checked:
+    sentence = dataclasses.replace(checked.sentence, verdict=Verdict.UNSUPPORTED, reason=reason)
+    cited = tuple(dataclasses.replace(each, verified=False, reason=reason) for each in checked.cited)
+    return Checked(sentence, cited)
+
+
+def _to_show(checked: Checked, asked: Question, manner: Manner) -> str:
+    """The sentence, marked where it failed; empty where it is withheld."""
+    sentence: Sentence = checked.sentence
+    if sentence.verdict is Verdict.SUPPORTED:
+        return sentence.text
+    if manner.unsupported is Unsupported.WITHHOLD:
+        return ""
+    return f"{sentence.text} ({PHRASES[asked.language].unverified})"
+
+
+def _merged(checked: Iterable[Checked]) -> tuple[Citation, ...]:
+    """Every cited span once, with the sentence it supports least, by label and time."""
+    spans: dict[tuple[int, float, float], Citation] = {}
+    for each in checked:
+        for one in each.cited:
+            key = (one.label, one.start_s, one.end_s)
+            known = spans.get(key)
+            if known is None or (one.verified, one.support) < (known.verified, known.support):
+                spans[key] = one
+    return tuple(spans[key] for key in sorted(spans))

@@ -1,8 +1,4 @@
-"""What a chat model said, checked: labels, spans, support, language, and that nothing was made up.
-
-A sentence is shown only when all of it holds; what is left of the reply is the answer. Nothing left: no answer, and the
-composed one stands.
-"""
+"""What a chat model said, checked: labels, times, support, language, and that nothing was made up."""
 
 from __future__ import annotations
 
@@ -11,22 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ivsearch.ask.chat import ChatModel
-from ivsearch.ask.evidence import Shown
+from ivsearch.ask.cites import Cite, cites_of, without_cites
+from ivsearch.ask.evidence import Shown, within
+from ivsearch.ask.finder import Finder
 from ivsearch.ask.finding import Finding
 from ivsearch.ask.language import WORDS, language_of
 from ivsearch.ask.question import Question
 from ivsearch.ask.support import SEEN, VERIFIED, agreement
-from ivsearch.domain import Citation, Concept
-from ivsearch.encode.encoder import Encoder
+from ivsearch.domain import Citation, Concept, Sentence, Verdict
 
 # Containers round their durations; a moment may end a hair later. Seconds.
 END_TOLERANCE_S = 0.05
+# Times are said in whole seconds.
+ROUNDING_S = 1.0
 
-LABELS = re.compile(r"[\[［【]\s*(\d+(?:\s*[,،、;]\s*\d+)*)\s*[\]］】]")
-# A sentence ends at its mark, with the labels that follow it; a full stop inside a name or number ends nothing.
-SENTENCE = re.compile(
-    r".+?(?:(?:[.!?؟।…]+(?=[\s\[［【]|$)|[。！？]+|\n)(?:\s*[\[［【][\d\s,،、;]+[\]］】])*[.]?|$)", re.DOTALL
-)
 CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2})\b")
 FILE = re.compile(r"\b[\w-]+\.(?:mp4|mkv|mov|avi|webm|jpe?g|png|gif|webp|m4v|heic)\b", re.IGNORECASE)
 
@@ -54,68 +48,58 @@ DENIALS = {
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What may be shown of a reply. ``dropped``: the sentences left out, each with the reason."""
+    """A sentence with its verdict; what it cites, if labels and times exist."""
 
-    text: str
-    cited: tuple[Citation, ...]
-    dropped: tuple[tuple[str, str], ...]
-
-
-def check_reply(reply: str, question: Question, finding: Finding, chat: ChatModel, encoder: Encoder) -> Checked:
-    """``text`` is empty and nothing cited when no sentence holds."""
-    said, dropped = [], []
-    cited: dict[int, Citation] = {}
-    for sentence in sentences(reply):
-        labels = labels_of(sentence)
-        reason = _objection(sentence, labels, question, finding, chat)
-        citations = () if reason else _citations(sentence, labels, finding, encoder)
-        if not reason and not all(citation.verified for citation in citations):
-            reason = "the cited clip does not support it"
-        if reason:
-            dropped.append((sentence, reason))
-            continue
-        said.append(sentence)
-        for citation in citations:
-            known = cited.get(citation.label)
-            if known is None or citation.support < known.support:
-                cited[citation.label] = citation
-    text = ("" if question.language in ("zh", "ja") else " ").join(said)
-    return Checked(text, tuple(cited[label] for label in sorted(cited)), tuple(dropped))
+    sentence: Sentence
+    cited: tuple[Citation, ...] = ()
 
 
-def sentences(text: str) -> list[str]:
-    """With their marks and the labels that follow them."""
-    return [found.strip() for found in SENTENCE.findall(text) if found.strip()]
+def check_sentence(text: str, question: Question, finding: Finding, chat: ChatModel, finder: Finder) -> Checked:
+    """Supported when every label exists, every time lies inside its clip, and the encoder's score for the sentence on
+    every cited span stands out against the library."""
+    cites = cites_of(text)
+    labels = tuple(dict.fromkeys(cite.label for cite in cites))
+    if not cites:
+        return Checked(Sentence(text, labels, Verdict.UNCITED, "it cites nothing"))
+    if reason := _objection(text, cites, question, finding, chat):
+        return Checked(Sentence(text, labels, Verdict.UNSUPPORTED, reason))
+    cited = _citations(text, cites, finding, finder)
+    if reason := next((each.reason for each in cited if not each.verified), ""):
+        return Checked(Sentence(text, labels, Verdict.UNSUPPORTED, reason), cited)
+    return Checked(Sentence(text, labels, Verdict.SUPPORTED), cited)
 
 
-def labels_of(sentence: str) -> tuple[int, ...]:
-    """``[1, 2] [3]`` → 1, 2, 3; each once, in order."""
-    found = [int(number) for group in LABELS.findall(sentence) for number in re.findall(r"\d+", group)]
-    return tuple(dict.fromkeys(found))
-
-
-def _objection(sentence: str, labels: Sequence[int], question: Question, finding: Finding, chat: ChatModel) -> str:
+def _objection(text: str, cites: Sequence[Cite], question: Question, finding: Finding, chat: ChatModel) -> str:
     """Why the sentence may not be shown, before its support is measured; empty when nothing speaks against it."""
-    if not labels:
-        return "it cites nothing"
     known = {each.evidence.label: each for each in finding.shown}
-    if unknown := [label for label in labels if label not in known]:
+    if unknown := [cite.label for cite in cites if cite.label not in known]:
         return f"there is no evidence [{unknown[0]}]"
-    plain = _without_names(sentence)
+    if outside := [cite for cite in cites if not _inside(cite, known[cite.label])]:
+        return f"{outside[0].start_s:g}–{outside[0].end_s:g} s is not within what [{outside[0].label}] shows"
+    plain = without_names(text)
     if re.search(r"\w", plain) and not _same_language(plain, question.language):
         return "it is in another language"
-    cited = [known[label] for label in labels]
-    if wrong := _wrong_file(sentence, cited):
+    cited = [known[cite.label] for cite in cites]
+    if wrong := _wrong_file(text, cited):
         return f"{wrong} is not what it cites"
-    if wrong := _wrong_time(sentence, cited):
+    if wrong := _wrong_time(without_cites(text), cited):
         return f"{wrong} is outside of what it cites"
     if not chat.watches:
         return _invention(plain, question, cited)
-    return ""
+    return "" if re.search(r"\w", plain) else "it says nothing"
 
 
-def _without_names(sentence: str) -> str:
-    for pattern in (LABELS, FILE, CLOCK):
+def _inside(cite: Cite, shown: Shown) -> bool:
+    if cite.start_s is None or cite.end_s is None:
+        return True
+    low, high = shown.evidence.start_s - ROUNDING_S, shown.evidence.end_s + ROUNDING_S
+    return low <= cite.start_s <= cite.end_s <= high
+
+
+def without_names(sentence: str) -> str:
+    """What it says, without citations, file names and times."""
+    sentence = without_cites(sentence)
+    for pattern in (FILE, CLOCK):
         sentence = pattern.sub(" ", sentence)
     return sentence
 
@@ -136,8 +120,8 @@ def _wrong_time(sentence: str, cited: Sequence[Shown]) -> str:
     for match in CLOCK.finditer(sentence):
         hours, minutes, seconds = (int(part or 0) for part in match.groups())
         at_s = 3600 * hours + 60 * minutes + seconds
-        # Times are said in whole seconds.
-        if not any(each.evidence.start_s - 1 <= at_s <= each.evidence.end_s + 1 for each in cited):
+        spans = ((each.evidence.start_s - ROUNDING_S, each.evidence.end_s + ROUNDING_S) for each in cited)
+        if not any(low <= at_s <= high for low, high in spans):
             return match.group()
     return ""
 
@@ -178,27 +162,36 @@ def _given(word: str, given: set[str]) -> bool:
     return word in given or word.removesuffix("s") in given or f"{word}s" in given or word.removesuffix("es") in given
 
 
-def _citations(sentence: str, labels: Sequence[int], finding: Finding, encoder: Encoder) -> tuple[Citation, ...]:
-    known = {each.evidence.label: i for i, each in enumerate(finding.shown)}
-    plain = " ".join(_without_names(sentence).split()).strip(" .:;,()–-。")
-    vector = encoder.encode_texts([plain or finding.query]).vectors[0]
+def _citations(text: str, cites: Sequence[Cite], finding: Finding, finder: Finder) -> tuple[Citation, ...]:
+    if finding.gallery is None:
+        return ()
+    known = {each.evidence.label: each for each in finding.shown}
+    plain = " ".join(without_names(text).split()).strip(" .:;,()–-。")
+    vector = finder.encoder.encode_texts([plain or finding.query]).vectors[0]
     citations = []
-    for label in labels:
-        shown = finding.shown[known[label]]
-        support = agreement(float(vector @ shown.vector), finding.gallery) if finding.gallery else 0.0
-        citations.append(cite(shown, support))
+    for one in cites:
+        shown = known[one.label]
+        if one.start_s is not None and one.end_s is not None:
+            shown = within(shown, one.start_s, one.end_s, finder)
+        support = agreement(vector, shown.vector, shown.hub, finding.gallery)
+        citations.append(cite(shown, support, least=VERIFIED))
     return tuple(citations)
 
 
-def cite(shown: Shown, support: float) -> Citation:
-    """Verified when the span lies inside its Media and the support is enough."""
+def cite(shown: Shown, support: float, *, least: float) -> Citation:
+    """Verified when the span lies inside its Media and the support is at least ``least``."""
     evidence = shown.evidence
-    exists = 0 <= evidence.start_s <= evidence.end_s <= shown.duration_s + END_TOLERANCE_S
+    reason = ""
+    if not 0 <= evidence.start_s <= evidence.end_s <= shown.duration_s + END_TOLERANCE_S:
+        reason = "there is no such span in the file"
+    elif support < least:
+        reason = "the cited clip does not support it"
     return Citation(
         label=evidence.label,
         path=evidence.hit.path,
         start_s=evidence.start_s,
         end_s=evidence.end_s,
-        verified=exists and support >= VERIFIED,
+        verified=not reason,
         support=support,
+        reason=reason,
     )

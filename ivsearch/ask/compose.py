@@ -9,11 +9,11 @@ from ivsearch.ask.citations import cite
 from ivsearch.ask.finding import Finding, Gap
 from ivsearch.ask.phrases import PHRASES, Phrases
 from ivsearch.ask.question import Question, Step
-from ivsearch.ask.support import CLEAR, SEEN, VERIFIED
+from ivsearch.ask.support import FOUND, SEEN
 from ivsearch.ask.vocabulary import COLUMNS, kind_names, vocabulary
 from ivsearch.domain import Answer, Concept, Evidence, MediaKind
 
-NAME = "composed"
+NAME = "mini"
 # Other matches named beside the best.
 MOST_OTHERS = 2
 # Another match is named when it is at least this likely compared with the best.
@@ -28,12 +28,13 @@ def compose(question: Question, finding: Finding) -> Answer:
     """Every sentence about the footage cites what it stands on; what an encoder cannot know is said to be so."""
     phrases = PHRASES[question.language]
     if finding.gap is not None:
-        return Answer(question.text, _gap(phrases, finding), (), False, composed=True, chat=NAME, matched=False)
+        text = _gap(phrases, finding)
+        return Answer(question.text, text, (), False, True, NAME, matched=False, searched=finding.query)
     voice = Voice(question.language, [each.evidence for each in finding.shown])
     first = finding.shown[0].evidence
     sentences = []
     if finding.anchored:
-        opening = phrases.best if finding.support[0] >= CLEAR else phrases.nearest
+        opening = phrases.best if finding.clear else phrases.nearest
         sentences.append(opening.format(question=finding.query, place=voice.place(first)))
     if finding.step is not None:
         told = list(range(len(finding.shown)))
@@ -46,11 +47,11 @@ def compose(question: Question, finding: Finding) -> Answer:
             sentences.append(phrases.also.format(places=voice.places([finding.shown[i].evidence for i in others])))
     if question.sort in phrases.beyond:
         sentences.append(phrases.beyond[question.sort].format(label=voice.label(first)))
-    cited = tuple(cite(finding.shown[i], finding.support[i]) for i in told)
-    grounded = bool(cited) and all(each.verified for each in cited)
-    matched = not finding.anchored or finding.support[0] >= CLEAR
+    cited = tuple(cite(finding.shown[i], finding.support[i], least=FOUND) for i in told)
+    matched = finding.clear
+    grounded = matched and all(each.verified for each in cited)
     text = phrases.space.join(sentences)
-    return Answer(question.text, text, cited, grounded, composed=True, chat=NAME, matched=matched)
+    return Answer(question.text, text, cited, grounded, True, NAME, matched=matched, searched=finding.query)
 
 
 def _gap(phrases: Phrases, finding: Finding) -> str:
@@ -73,7 +74,7 @@ def _seen(phrases: Phrases, voice: Voice, question: Question, finding: Finding) 
 
 
 def _others(finding: Finding) -> list[int]:
-    least = max(VERIFIED, OTHER_SHARE * finding.support[0])
+    least = max(FOUND, OTHER_SHARE * finding.support[0])
     return [i for i in range(1, len(finding.shown)) if finding.support[i] >= least][:MOST_OTHERS]
 
 

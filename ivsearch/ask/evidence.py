@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.ask.finder import Finder
-from ivsearch.ask.gallery import Gallery, unit_mean
+from ivsearch.ask.gallery import Gallery, hubness, unit_mean
 from ivsearch.ask.support import SEEING, SEEN
 from ivsearch.ask.vocabulary import vocabulary, vocabulary_vectors
 from ivsearch.domain import Concept, Evidence, FrameVectors, Hit
@@ -22,12 +23,13 @@ MOST_CONCEPTS = 4
 class Shown:
     """One Evidence with what it was made from.
 
-    ``vector`` (dim,) float32: the unit mean of the moment's frames. ``kinds``: the likeliest word of every kind
-    (animal, sport, …), for questions that ask for one. ``duration_s`` of the Media.
+    ``vector`` (dim,) float32: the unit mean of the moment's frames; ``hub``: how near it is to any word. ``kinds``: the
+    likeliest word of every kind (animal, sport, …), for questions that ask for one. ``duration_s`` of the Media.
     """
 
     evidence: Evidence
     vector: NDArray[np.float32]
+    hub: float
     kinds: dict[str, Concept]
     duration_s: float
 
@@ -48,11 +50,31 @@ def gather(hits: Sequence[Hit], finder: Finder, gallery: Gallery) -> list[Shown]
             # The search that found the hit has noted the damage already.
             continue
         vector = moment_vector(hit.moment.start_s, hit.moment.end_s, frames)
-        weights = _weights(words @ vector, gallery)
+        scores = words @ vector
+        weights = _weights(scores, gallery)
         label = len(shown) + 1
         evidence = Evidence(label, hit, hit.moment.start_s, hit.moment.end_s, _concepts(weights))
-        shown.append(Shown(evidence, vector, _kinds(weights), media[hit.media_id].duration_s))
+        duration_s = media[hit.media_id].duration_s
+        shown.append(Shown(evidence, vector, float(hubness(scores)), _kinds(weights), duration_s))
     return shown
+
+
+def within(shown: Shown, start_s: float, end_s: float, finder: Finder) -> Shown:
+    """The part of it in ``[start_s, end_s)``; all of it where its vectors cannot be read any more."""
+    evidence = shown.evidence
+    start_s = min(max(start_s, evidence.start_s), evidence.end_s)
+    end_s = max(min(end_s, evidence.end_s), start_s)
+    part = dataclasses.replace(evidence, start_s=start_s, end_s=end_s)
+    encoding = finder.catalog.encodings(finder.encoder.space, [evidence.hit.media_id]).get(evidence.hit.media_id)
+    if encoding is None:
+        return shown
+    try:
+        vector = moment_vector(start_s, end_s, finder.vectors.read(encoding.record))
+    except LibraryDamaged:
+        # The search that found it has noted the damage already.
+        return shown
+    hub = float(hubness(vocabulary_vectors(finder.encoder) @ vector))
+    return dataclasses.replace(shown, evidence=part, vector=vector, hub=hub)
 
 
 def moment_vector(start_s: float, end_s: float, frames: FrameVectors) -> NDArray[np.float32]:

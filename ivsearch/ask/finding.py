@@ -14,12 +14,15 @@ from ivsearch.ask.evidence import Shown, gather, moment_vector
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.gallery import Gallery, gallery_of
 from ivsearch.ask.question import Question, Step, read_question
-from ivsearch.ask.support import SEEN, VERIFIED, agreement
+from ivsearch.ask.ranking import rank
+from ivsearch.ask.support import CLEAR, FOUND
 from ivsearch.domain import Clip, Filters, Hit, MediaKind, Moment, Query, Turn
 from ivsearch.errors import LibraryDamaged
 
 # How far back a conversation is read.
 MOST_TURNS = 8
+# How many hits are weighed against each other, however few are shown.
+DEPTH = 40
 # Spans shown of what comes next or before.
 NEIGHBOURS = 3
 # A rest of a Clip shorter than this is no scene of its own. Seconds.
@@ -36,11 +39,12 @@ class Gap(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
-    """``query`` is what was searched for, its unit vector ``vector`` (dim,); ``support`` goes with ``shown``.
+    """``query`` is what was asked, with what it leans on; ``support`` goes with ``shown``.
 
     Best first; but with ``step`` they are what follows (or precedes) a moment in the same video, nearest first, after
     that moment itself if it was found just now (``anchored``). ``at_the_end``: nothing follows (or precedes), and that
-    moment is all there is. ``gap`` is set, and nothing shown, when there is nothing to answer from.
+    moment is all there is. ``gap`` is set, and nothing shown, when there is nothing to answer from. ``denied``: a chat
+    model has looked, and says that none of it shows what was asked for.
     """
 
     query: str
@@ -51,45 +55,53 @@ class Finding:
     shown: tuple[Shown, ...] = ()
     support: tuple[float, ...] = ()
     gallery: Gallery | None = None
+    denied: bool = False
+
+    @property
+    def clear(self) -> bool:
+        """Whether the footage shows what was asked for, as far as can be told."""
+        return self.gap is None and not self.denied and (not self.anchored or self.support[0] >= CLEAR)
 
 
 def look(question: Question, finder: Finder, k: int, filters: Filters, history: Sequence[Turn]) -> Finding:
     """Searches for the question, with the one before it when it leans on that; steps in time when it asks to."""
     earlier = [read_question(turn.question) for turn in history[-MOST_TURNS:]]
-    query = searched_for(question, earlier)
+    query, sought = searched_for(question, earlier)
     gallery = gallery_of(finder)
     if gallery is None:
         return Finding(query, Gap.EMPTY)
-    hits = finder.find(Query(text=query, filters=filters), k).hits
+    vector = finder.encoder.encode_texts([sought]).vectors[0]
+    hits = finder.find(Query(text=sought, filters=filters), max(k, DEPTH)).hits
     if not hits:
         return Finding(query, Gap.FILTERED if filters != Filters() else Gap.NOTHING)
-    vector = finder.encoder.encode_texts([query]).vectors[0]
-    shown = gather(hits, finder, gallery)
-    support = [_support(question, each, vector, gallery) for each in shown]
-    # Asked of one file by name, the nearest moment in it is an answer, if a poor one; its citation stays unverified.
-    one_file = bool(filters.paths) and len({hit.media_id for hit in hits}) == 1
-    if not shown or (max(support) < VERIFIED and not one_file):
+    found = gather(hits, finder, gallery)
+    if not found:
         return Finding(query, Gap.NOTHING)
-    if question.step and shown[0].evidence.hit.kind is MediaKind.VIDEO:
-        return _step(question, earlier, query, vector, shown[0].evidence.hit, finder, gallery)
-    kept = [i for i, each in enumerate(support) if each >= VERIFIED] or [0]
-    labelled = tuple(_labelled(shown[i], label) for label, i in enumerate(kept, 1))
-    return Finding(query, shown=labelled, support=tuple(support[i] for i in kept), gallery=gallery)
+    # What passes the filters must stand out against what does not, too.
+    others = found if filters == Filters() else gather(finder.find(Query(text=sought), DEPTH).hits, finder, gallery)
+    likely = rank(found, others, vector, question.kind, gallery, k)
+    # Asked of one file by name, the nearest moment in it is an answer, if a poor one; its citation stays unverified.
+    one_file = bool(filters.paths) and len({shown.evidence.hit.media_id for shown in found}) == 1
+    if likely[0][1] < FOUND and not one_file:
+        return Finding(query, Gap.NOTHING)
+    if question.step and likely[0][0].evidence.hit.kind is MediaKind.VIDEO:
+        anchor, support = likely[0]
+        return _step(question, earlier, query, vector, anchor.evidence.hit, support, finder, gallery)
+    labelled = tuple(_labelled(shown, label) for label, (shown, _) in enumerate(likely, 1))
+    return Finding(query, shown=labelled, support=tuple(support for _, support in likely), gallery=gallery)
 
 
-def searched_for(question: Question, earlier: Sequence[Question]) -> str:
-    """The question, after the one it leans on. One that only steps in time has nothing of its own to search for."""
+def searched_for(question: Question, earlier: Sequence[Question]) -> tuple[str, str]:
+    """The question, after the one it leans on; and what of both describes footage, which is what is searched for.
+
+    One that only steps in time has nothing of its own to search for.
+    """
     if not question.leans or not earlier:
-        return question.text
-    before = searched_for(earlier[-1], earlier[:-1])
-    return before if question.step else f"{before} {question.text}"
-
-
-def _support(question: Question, shown: Shown, vector: NDArray[np.float32], gallery: Gallery) -> float:
-    """Which animal? is answered by a clip that shows one, however little the question says of it."""
-    fits = agreement(float(vector @ shown.vector), gallery)
-    asked = shown.kinds[question.kind].weight if question.kind else 0.0
-    return max(fits, asked) if asked >= SEEN else fits
+        return question.text, question.described
+    query, sought = searched_for(earlier[-1], earlier[:-1])
+    if question.step:
+        return query, sought
+    return f"{query} {question.text}", f"{sought} {question.described}" if question.content else sought
 
 
 def _labelled(shown: Shown, label: int) -> Shown:
@@ -102,6 +114,7 @@ def _step(
     query: str,
     vector: NDArray[np.float32],
     anchor: Hit,
+    anchor_support: float,
     finder: Finder,
     gallery: Gallery,
 ) -> Finding:
@@ -119,7 +132,7 @@ def _step(
     # Which span comes next is read off the clock: there is nothing to doubt about it.
     support = [1.0] * len(shown)
     if anchored:
-        support[0] = agreement(float(vector @ shown[0].vector), gallery)
+        support[0] = anchor_support
     return Finding(
         query,
         step=question.step,

@@ -5,6 +5,7 @@ It is the background that makes a score mean something: 0.3 may be much in one S
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,11 @@ SAMPLE = 1000
 # How many Clips' worth of doubt a word's mean score starts with. In a library of three Clips the mean of a word is
 # mostly those three Clips themselves, and must not be taken for what is usual.
 DOUBT = 8
+# Some Clips are near any text (Radovanović et al., "Hubs in Space", JMLR 2010): how near the nearest words are tells
+# which. Half of that is taken off a score, as in CSLS (Conneau et al., "Word Translation Without Parallel Data", ICLR
+# 2018, section 2.3) with the vocabulary in place of the queries. Figures in benchmarks/LOG.md.
+NEAREST = 10
+HUB_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,17 +37,54 @@ class Gallery:
 
     ``usual`` (words,) float32: the score each word of the vocabulary has on any Clip. ``spread``: how far scores lie
     from what is usual (standard deviation). ``floor``: the mean score of any word on any Clip. ``peak``: the score of
-    the word that fits a Clip best, on the median Clip. Neither depends on how many Clips there are.
+    the word that fits a Clip best, on the median Clip. Neither depends on how many Clips there are. ``clips``
+    (n, dim) float32 and ``hubs`` (n,) float32: the sampled Clips' vectors, and how near any word is to each, of
+    ``n_clips`` there are.
     """
 
     usual: NDArray[np.float32]
     spread: float
     floor: float
     peak: float
+    clips: NDArray[np.float32]
+    hubs: NDArray[np.float32]
+    n_clips: int
 
-    def fit(self, cosine: float) -> float:
-        """How well a text fits a Clip: 0 as any word fits any Clip, 1 as the best word fits the typical Clip."""
-        return (cosine - self.floor) / max(self.peak - self.floor, 1e-6)
+    def fit(self, cosine: float, hub: float) -> float:
+        """How well a text fits a Clip: 0 as any word fits any Clip, 1 as the best word fits the typical Clip.
+
+        ``hub``: ``hubness`` of the Clip, or what is near to everything would fit everything.
+        """
+        nearer = HUB_SHARE * (hub - float(self.hubs.mean()))
+        return (cosine - nearer - self.floor) / self.unit
+
+    def standing(self, text: NDArray[np.float32], cosine: float, hub: float) -> float:
+        """How far a text's fit with one Clip stands out among its fits with the library's: standard deviations.
+
+        ``text`` (dim,) unit. 0 where there are too few Clips to tell.
+        """
+        background = self._background(text)
+        if len(background) < DOUBT:
+            return 0.0
+        return float((cosine - HUB_SHARE * hub - background.mean()) / max(float(background.std()), 1e-6))
+
+    def scatter(self, text: NDArray[np.float32]) -> float:
+        """The standard deviation of a text's fits with the library's Clips. ``text`` (dim,) unit."""
+        return float(self._background(text).std()) / self.unit
+
+    def _background(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.clips @ text - HUB_SHARE * self.hubs
+
+    @property
+    def unit(self) -> float:
+        """What separates a fit of 0 from one of 1, as a difference of cosines."""
+        return max(self.peak - self.floor, 1e-6)
+
+
+def hubness(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``scores`` (words, …): cosine of every word with a Clip. The mean of the nearest words: (…) float32."""
+    nearest = np.partition(scores, -NEAREST, axis=0)[-NEAREST:]
+    return np.asarray(nearest.mean(axis=0), np.float32)
 
 
 # Galleries of the libraries that are open, each good until its Clips change.
@@ -54,27 +97,29 @@ def gallery_of(finder: Finder) -> Gallery | None:
     known = _GALLERIES.get(finder.vectors)
     if known is not None and known[0] == stamp:
         return known[1]
-    clips = _sample_clips(finder)
+    ids = finder.catalog.clip_ids(finder.encoder.space)
+    clips = _sample_clips(finder, ids)
     if not len(clips):
         return None
-    gallery = measure(vocabulary_vectors(finder.encoder) @ clips.T)
+    gallery = measure(vocabulary_vectors(finder.encoder) @ clips.T, clips, len(ids))
     _GALLERIES[finder.vectors] = (stamp, gallery)
     return gallery
 
 
-def measure(scores: NDArray[np.float32]) -> Gallery:
-    """``scores`` (words, clips): cosine of every word with every sampled Clip."""
+def measure(scores: NDArray[np.float32], clips: NDArray[np.float32], total: int) -> Gallery:
+    """``scores`` (words, n): cosine of every word with every sampled Clip; ``clips`` (n, dim) their vectors, of
+    ``total`` there are."""
     n_clips = scores.shape[1]
     usual = (scores.sum(axis=1) + DOUBT * scores.mean()) / (n_clips + DOUBT)
     spread = float((scores - usual[:, None]).std())
     peak = float(np.median(scores.max(axis=0)))
-    return Gallery(usual.astype(np.float32), max(spread, 1e-6), float(scores.mean()), peak)
+    hubs = hubness(scores)
+    return Gallery(usual.astype(np.float32), max(spread, 1e-6), float(scores.mean()), peak, clips, hubs, total)
 
 
-def _sample_clips(finder: Finder) -> NDArray[np.float32]:
+def _sample_clips(finder: Finder, ids: Sequence[int]) -> NDArray[np.float32]:
     """At most SAMPLE Clips, evenly spaced: (n, dim) float32 unit rows. Damaged Media are left out."""
     space = finder.encoder.space
-    ids = finder.catalog.clip_ids(space)
     chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(SAMPLE, len(ids))).astype(int)]
     clips = finder.catalog.clips(chosen).values()
     encodings = finder.catalog.encodings(space, list({clip.media_id for clip in clips}))

@@ -44,6 +44,16 @@ COMMON = {
     "isto este esta faz mostre",
 }
 WORDS = {language: frozenset(words.split()) for language, words in COMMON.items()}
+# Those of them that hold a description together: they ask nothing, and an encoder reads sentences better than lists.
+JOINING = {
+    "en": "the a an of in on at with from to for by not and or his her him some any",
+    "fr": "le la les l un une des du de d et ou dans sur avec pour au aux en son sa ses se",
+    "es": "el la los las un una unos unas de del y o en con para al se su sus",
+    "de": "der die das den dem des ein eine einen einem einer und oder in im am auf mit von zu zum für sein seine ihr",
+    "it": "il lo la i gli le un uno una di del della dello dei delle e o in nel nella su sul con per da al suo sua",
+    "pt": "o a os as um uma umas de do da dos das e ou em no na nos nas com para por ao à se seu sua",
+}
+ASKING = {language: words - frozenset(JOINING[language].split()) for language, words in WORDS.items()}
 
 # Letters that one of the Latin-script languages uses and the others hardly do.
 LETTERS = (("de", "ßäöü"), ("es", "ñ¿¡"), ("pt", "ãõ"), ("fr", "œêç"))

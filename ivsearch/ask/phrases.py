@@ -2,6 +2,7 @@
 
 ``{question}`` is the question as asked, ``{place}`` a file with its times and label, ``{places}`` several of them,
 ``{label}`` a label alone, ``{names}`` words for what is seen, ``{kind}`` a kind of thing (animal, sport, …).
+``unverified`` stands in brackets after a sentence that could not be verified.
 A sentence says no more than retrieval and the encoder know.
 """
 
@@ -26,6 +27,7 @@ class Phrases:
     ends: str
     begins: str
     nothing: str
+    unverified: str
     empty: str
     filtered: str
     beyond: dict[Sort, str]
@@ -37,7 +39,7 @@ class Phrases:
 PHRASES: dict[str, Phrases] = {
     "en": Phrases(
         best="The best match for “{question}” is {place}.",
-        nearest="Nothing matches “{question}” clearly; the nearest is {place}.",
+        nearest="The footage does not clearly show it; the nearest to “{question}” is {place}.",
         looks="To the encoder it looks most like: {names} {label}.",
         likely="Most likely ({kind}): {names} {label}.",
         also="Also possible: {places}.",
@@ -45,7 +47,8 @@ PHRASES: dict[str, Phrases] = {
         previous="What comes just before it in the same video: {places}.",
         ends="The video ends with {place}.",
         begins="The video begins with {place}.",
-        nothing="Nothing found for “{question}”.",
+        nothing="The footage does not show it: nothing found for “{question}”.",
+        unverified="not verified",
         empty="This library is empty: there is nothing to answer from.",
         filtered="No file passes the filters: there is nothing to answer from.",
         beyond={
@@ -60,7 +63,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "zh": Phrases(
         best="与“{question}”最匹配的是 {place}。",
-        nearest="没有与“{question}”明确匹配的内容;最接近的是 {place}。",
+        nearest="画面中没有明确显示;与“{question}”最接近的是 {place}。",
         looks="在编码器看来最像:{names} {label}。",
         likely="最有可能({kind}):{names} {label}。",
         also="也有可能:{places}。",
@@ -68,7 +71,8 @@ PHRASES: dict[str, Phrases] = {
         previous="同一视频中之前的片段:{places}。",
         ends="视频以 {place} 结束。",
         begins="视频从 {place} 开始。",
-        nothing="没有找到与“{question}”相关的内容。",
+        nothing="画面中没有显示:没有找到与“{question}”相关的内容。",
+        unverified="未核实",
         empty="这个库是空的,没有可用来回答的内容。",
         filtered="没有文件符合筛选条件,没有可用来回答的内容。",
         beyond={
@@ -86,7 +90,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "ja": Phrases(
         best="「{question}」に最もよく合うのは {place} です。",
-        nearest="「{question}」にはっきり合うものはありません。最も近いのは {place} です。",
+        nearest="映像には明確に映っていません。「{question}」に最も近いのは {place} です。",
         looks="エンコーダーには次のように見えます:{names} {label}。",
         likely="最も可能性が高いもの({kind}):{names} {label}。",
         also="ほかの候補:{places}。",
@@ -94,7 +98,8 @@ PHRASES: dict[str, Phrases] = {
         previous="同じ動画の直前の場面:{places}。",
         ends="動画は {place} で終わります。",
         begins="動画は {place} から始まります。",
-        nothing="「{question}」に合うものは見つかりませんでした。",
+        nothing="映像には映っていません。「{question}」に合うものは見つかりませんでした。",
+        unverified="未確認",
         empty="このライブラリは空です。答えの手がかりがありません。",
         filtered="条件に合うファイルがありません。答えの手がかりがありません。",
         beyond={
@@ -112,7 +117,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "fr": Phrases(
         best="Ce qui correspond le mieux à « {question} » : {place}.",
-        nearest="Rien ne correspond clairement à « {question} » ; le plus proche est {place}.",
+        nearest="Les images ne le montrent pas clairement ; le plus proche de « {question} » est {place}.",
         looks="Pour l'encodeur, cela ressemble surtout à : {names} {label}.",
         likely="Le plus probable ({kind}) : {names} {label}.",
         also="Autres possibilités : {places}.",
@@ -120,7 +125,8 @@ PHRASES: dict[str, Phrases] = {
         previous="Ce qui précède dans la même vidéo : {places}.",
         ends="La vidéo se termine par {place}.",
         begins="La vidéo commence par {place}.",
-        nothing="Rien n'a été trouvé pour « {question} ».",
+        nothing="Les images ne le montrent pas : rien n'a été trouvé pour « {question} ».",
+        unverified="non vérifié",
         empty="Cette bibliothèque est vide : il n'y a rien pour répondre.",
         filtered="Aucun fichier ne passe les filtres : il n'y a rien pour répondre.",
         beyond={
@@ -136,7 +142,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "es": Phrases(
         best="Lo que mejor coincide con «{question}» es {place}.",
-        nearest="Nada coincide claramente con «{question}»; lo más cercano es {place}.",
+        nearest="Las imágenes no lo muestran claramente; lo más cercano a «{question}» es {place}.",
         looks="Para el codificador se parece sobre todo a: {names} {label}.",
         likely="Lo más probable ({kind}): {names} {label}.",
         also="También es posible: {places}.",
@@ -144,7 +150,8 @@ PHRASES: dict[str, Phrases] = {
         previous="Lo que hay justo antes en el mismo vídeo: {places}.",
         ends="El vídeo termina con {place}.",
         begins="El vídeo empieza con {place}.",
-        nothing="No se encontró nada para «{question}».",
+        nothing="Las imágenes no lo muestran: no se encontró nada para «{question}».",
+        unverified="no verificado",
         empty="Esta biblioteca está vacía: no hay con qué responder.",
         filtered="Ningún archivo cumple los filtros: no hay con qué responder.",
         beyond={
@@ -159,7 +166,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "de": Phrases(
         best="Am besten passt zu „{question}“: {place}.",
-        nearest="Nichts passt eindeutig zu „{question}“; am nächsten kommt {place}.",
+        nearest="Das Material zeigt es nicht eindeutig; „{question}“ am nächsten kommt {place}.",
         looks="Für den Encoder sieht es am ehesten aus wie: {names} {label}.",
         likely="Am wahrscheinlichsten ({kind}): {names} {label}.",
         also="Auch möglich: {places}.",
@@ -167,7 +174,8 @@ PHRASES: dict[str, Phrases] = {
         previous="Davor kommt im selben Video: {places}.",
         ends="Das Video endet mit {place}.",
         begins="Das Video beginnt mit {place}.",
-        nothing="Zu „{question}“ wurde nichts gefunden.",
+        nothing="Das Material zeigt es nicht: Zu „{question}“ wurde nichts gefunden.",
+        unverified="nicht belegt",
         empty="Diese Bibliothek ist leer: Es gibt nichts, woraus sich antworten ließe.",
         filtered="Keine Datei passt zu den Filtern: Es gibt nichts, woraus sich antworten ließe.",
         beyond={
@@ -182,7 +190,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "ru": Phrases(
         best="Лучше всего запросу «{question}» соответствует {place}.",
-        nearest="Ничто явно не соответствует запросу «{question}»; ближе всего {place}.",
+        nearest="На записях этого явно не видно; ближе всего к запросу «{question}» {place}.",
         looks="Для кодировщика это больше всего похоже на: {names} {label}.",
         likely="Вероятнее всего ({kind}): {names} {label}.",
         also="Также возможно: {places}.",
@@ -190,7 +198,8 @@ PHRASES: dict[str, Phrases] = {
         previous="Что перед этим в том же видео: {places}.",
         ends="Видео заканчивается на {place}.",
         begins="Видео начинается с {place}.",
-        nothing="По запросу «{question}» ничего не найдено.",
+        nothing="На записях этого нет: по запросу «{question}» ничего не найдено.",
+        unverified="не подтверждено",
         empty="Эта библиотека пуста: отвечать не по чему.",
         filtered="Ни один файл не проходит фильтры: отвечать не по чему.",
         beyond={
@@ -205,7 +214,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "ar": Phrases(
         best="أفضل تطابق مع «{question}» هو {place}.",
-        nearest="لا شيء يطابق «{question}» بوضوح؛ الأقرب هو {place}.",
+        nearest="لا تُظهر اللقطات ذلك بوضوح؛ الأقرب إلى «{question}» هو {place}.",
         looks="يبدو للمُرمِّز أقرب ما يكون إلى: {names} {label}.",
         likely="الأرجح ({kind}): {names} {label}.",
         also="من الممكن أيضًا: {places}.",
@@ -213,7 +222,8 @@ PHRASES: dict[str, Phrases] = {
         previous="ما يسبق ذلك في الفيديو نفسه: {places}.",
         ends="ينتهي الفيديو بـ {place}.",
         begins="يبدأ الفيديو بـ {place}.",
-        nothing="لم يُعثر على شيء عن «{question}».",
+        nothing="لا تُظهر اللقطات ذلك: لم يُعثر على شيء عن «{question}».",
+        unverified="غير مؤكد",
         empty="هذه المكتبة فارغة: لا يوجد ما يُجاب منه.",
         filtered="لا يجتاز أي ملف عوامل التصفية: لا يوجد ما يُجاب منه.",
         beyond={
@@ -230,7 +240,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "it": Phrases(
         best="Ciò che corrisponde meglio a «{question}» è {place}.",
-        nearest="Niente corrisponde chiaramente a «{question}»; il più vicino è {place}.",
+        nearest="Le immagini non lo mostrano chiaramente; il più vicino a «{question}» è {place}.",
         looks="Per il codificatore assomiglia soprattutto a: {names} {label}.",
         likely="Più probabile ({kind}): {names} {label}.",
         also="Anche possibile: {places}.",
@@ -238,7 +248,8 @@ PHRASES: dict[str, Phrases] = {
         previous="Ciò che precede nello stesso video: {places}.",
         ends="Il video finisce con {place}.",
         begins="Il video inizia con {place}.",
-        nothing="Non è stato trovato nulla per «{question}».",
+        nothing="Le immagini non lo mostrano: non è stato trovato nulla per «{question}».",
+        unverified="non verificato",
         empty="Questa raccolta è vuota: non c'è nulla da cui rispondere.",
         filtered="Nessun file supera i filtri: non c'è nulla da cui rispondere.",
         beyond={
@@ -253,7 +264,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "pt": Phrases(
         best="O que melhor corresponde a “{question}” é {place}.",
-        nearest="Nada corresponde claramente a “{question}”; o mais próximo é {place}.",
+        nearest="As imagens não o mostram claramente; o mais próximo de “{question}” é {place}.",
         looks="Para o codificador, parece-se sobretudo com: {names} {label}.",
         likely="Mais provável ({kind}): {names} {label}.",
         also="Também é possível: {places}.",
@@ -261,7 +272,8 @@ PHRASES: dict[str, Phrases] = {
         previous="O que vem logo antes no mesmo vídeo: {places}.",
         ends="O vídeo termina com {place}.",
         begins="O vídeo começa com {place}.",
-        nothing="Nada foi encontrado para “{question}”.",
+        nothing="As imagens não o mostram: nada foi encontrado para “{question}”.",
+        unverified="não verificado",
         empty="Esta biblioteca está vazia: não há com que responder.",
         filtered="Nenhum arquivo passa nos filtros: não há com que responder.",
         beyond={
@@ -276,7 +288,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "ko": Phrases(
         best="“{question}”에 가장 잘 맞는 것: {place}.",
-        nearest="“{question}”에 뚜렷하게 맞는 것이 없습니다. 가장 가까운 것: {place}.",
+        nearest="영상에 뚜렷하게 보이지 않습니다. “{question}”에 가장 가까운 것: {place}.",
         looks="인코더에는 다음과 가장 비슷해 보입니다: {names} {label}.",
         likely="가장 가능성이 높은 것({kind}): {names} {label}.",
         also="다른 후보: {places}.",
@@ -284,7 +296,8 @@ PHRASES: dict[str, Phrases] = {
         previous="같은 동영상의 바로 앞 장면: {places}.",
         ends="동영상의 끝: {place}.",
         begins="동영상의 처음: {place}.",
-        nothing="“{question}”에 맞는 것을 찾지 못했습니다.",
+        nothing="영상에 보이지 않습니다. “{question}”에 맞는 것을 찾지 못했습니다.",
+        unverified="확인되지 않음",
         empty="이 라이브러리는 비어 있어 답할 근거가 없습니다.",
         filtered="조건에 맞는 파일이 없어 답할 근거가 없습니다.",
         beyond={
@@ -299,7 +312,7 @@ PHRASES: dict[str, Phrases] = {
     ),
     "hi": Phrases(
         best="“{question}” से सबसे अच्छा मेल: {place}।",
-        nearest="“{question}” से कुछ भी साफ़ मेल नहीं खाता; सबसे निकट: {place}।",
+        nearest="फ़ुटेज में यह साफ़ नहीं दिखता; “{question}” के सबसे निकट: {place}।",
         looks="एन्कोडर को यह सबसे अधिक ऐसा लगता है: {names} {label}।",
         likely="सबसे संभावित ({kind}): {names} {label}।",
         also="यह भी संभव है: {places}।",
@@ -307,7 +320,8 @@ PHRASES: dict[str, Phrases] = {
         previous="उसी वीडियो में ठीक पहले: {places}।",
         ends="वीडियो का अंत: {place}।",
         begins="वीडियो का आरंभ: {place}।",
-        nothing="“{question}” के लिए कुछ नहीं मिला।",
+        nothing="फ़ुटेज में यह नहीं दिखता: “{question}” के लिए कुछ नहीं मिला।",
+        unverified="असत्यापित",
         empty="यह लाइब्रेरी ख़ाली है: उत्तर देने के लिए कुछ नहीं है।",
         filtered="कोई फ़ाइल फ़िल्टर से मेल नहीं खाती: उत्तर देने के लिए कुछ नहीं है।",
         beyond={

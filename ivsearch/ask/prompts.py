@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ivsearch.domain import Evidence, MediaKind, Turn
+from ivsearch.ask.script import plain
+from ivsearch.domain import Aim, Evidence, MediaKind, Turn
 
 SYSTEM = "You answer in one short sentence, using only the words of the notes."
 
@@ -25,11 +26,14 @@ def notes(evidence: Sequence[Evidence]) -> str:
 
 def messages(turns: Sequence[Turn], evidence: Sequence[Evidence]) -> list[dict[str, str]]:
     """Chat messages, oldest first. The conversation before is left out: a small model would talk about that."""
+    if turns[-1].aim is not Aim.ANSWER:
+        # It says itself how to reply, and has nothing to do with notes.
+        return [{"role": "user", "content": plain(turns[-1].question)}]
     return [
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": _asked(EXAMPLE_NOTES, EXAMPLE_QUESTION)},
         {"role": "assistant", "content": EXAMPLE_ANSWER},
-        {"role": "user", "content": _asked(notes(evidence), turns[-1].question)},
+        {"role": "user", "content": _asked(notes(evidence), plain(turns[-1].question))},
     ]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
-from ivsearch.ask.language import WORDS, language_of
+from ivsearch.ask.language import ASKING, WORDS, language_of
 from ivsearch.ask.vocabulary import COLUMNS, kind_names
 
 # Scripts that write no spaces, or hang articles and particles on words.
@@ -46,7 +47,8 @@ class Step(StrEnum):
 class Question:
     """``kind`` is the kind of vocabulary word asked for (which animal?).
 
-    ``content``: the words that say something about the footage; may be empty. ``leans``: it needs the question before.
+    ``content``: the words that say something about the footage; may be empty. ``described``: the question less what
+    asks, which is a description, or all of it where nothing is left. ``leans``: it needs the question before.
     """
 
     text: str
@@ -55,6 +57,7 @@ class Question:
     kind: str | None
     step: Step | None
     content: str
+    described: str
     leans: bool
 
 
@@ -77,17 +80,18 @@ def read_question(text: str) -> Question:
     lowered = text.lower().replace("’", "'").lstrip(" ¿¡'\"“«")
     sort = next((sort for sort in Sort if _tells(sort, lowered, language)), Sort.OPEN)
     step = next((step for step in Step if _tells(step, lowered, language)), None)
-    content = _content(lowered, language)
+    content = _rest(lowered, language, WORDS)
+    described = (_rest(lowered, language, ASKING) if content else "") or text
     leans = not content or _tells("back", lowered, language)
-    return Question(text, language, sort, _kind(lowered, language), step, content, leans)
+    return Question(text, language, sort, _kind(lowered, language), step, content, described, leans)
 
 
-def _content(text: str, language: str) -> str:
-    """The words that say something about the footage, in their order."""
+def _rest(text: str, language: str, common: Mapping[str, frozenset[str]]) -> str:
+    """What is left of it without the frame of a question and the language's ``common`` words, in its order."""
     frame = _patterns().get(("frame", language))
     rest = text if frame is None else frame.sub(" ", text)
-    common = WORDS.get(language, frozenset())
-    return " ".join(word for word in re.findall(r"\w+(?:[-']\w+)*", rest) if word not in common)
+    left_out = common.get(language, frozenset())
+    return " ".join(word for word in re.findall(r"\w+(?:[-']\w+)*", rest) if word not in left_out)
 
 
 def _kind(text: str, language: str) -> str | None:

@@ -1,7 +1,8 @@
 """What a score is worth, in [0, 1]: how often something scored like this turned out to be right.
 
-Measured with ``mini`` on where-questions in eight languages (`benchmarks/ask_quality.py --calibrate`; figures in
-benchmarks/LOG.md). Scores enter relative to the library's Gallery, never as bare cosines: another Space is not far off.
+Measured with ``mini`` (`benchmarks/ask_quality.py --calibrate`; figures in benchmarks/LOG.md): the curves are fitted on
+one half of the files, so that the other half tells how they hold. Scores enter relative to the library's Gallery, never
+as bare cosines: another Space is not far off.
 """
 
 from __future__ import annotations
@@ -9,36 +10,60 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ivsearch.ask.gallery import Gallery
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A logistic curve."""
+    """A logistic curve of one quantity."""
 
     slope: float
     offset: float
 
     def __call__(self, x: float) -> float:
-        return 1 / (1 + math.exp(-max(-50.0, min(50.0, self.slope * x + self.offset))))
+        return _logistic(self.slope * x + self.offset)
 
 
-# x: Gallery.fit of a text on a Clip.
-AGREEMENT = Curve(slope=4.2, offset=-3.7)
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """A logistic curve of two: how well a text fits a Clip, and how far that stands out against other Clips."""
+
+    fit: float
+    lead: float
+    offset: float
+
+    def __call__(self, fit: float, lead: float) -> float:
+        return _logistic(self.fit * fit + self.lead * lead + self.offset)
+
+
+# Of a Clip found for a question. ``lead``: its fit less the mean fit of the RIVALS best Clips of other files, beyond
+# what chance gives the best of so many.
+FINDING = Slope(fit=2.4, lead=6.9, offset=-2.5)
+RIVALS = 5
+# Of a sentence said of a Clip. ``lead``: Gallery.standing.
+SAYING = Slope(fit=0.9, lead=1.0, offset=-3.25)
 # x: how many spreads a word's score on the Clip is above what is usual for the word. Right: a person's caption has the
 # word, too. No caption names all there is to see, so this errs on the low side.
 SEEING = Curve(slope=0.54, offset=-3.18)
 
-# A text that fits no Clip better than this is not in the library at all.
-FOUND = 0.45
-# A best match is called one from here on; below, it is only the nearest there is.
-CLEAR = 0.5
-# A cited Clip must agree with its sentence at least this much.
-VERIFIED = AGREEMENT(FOUND)
+# What fits no Clip better than this is not in the library at all.
+FOUND = 0.15
+# The footage is said to show it from here on; below, that it does not, and what comes nearest.
+CLEAR = 0.4
+# A Clip must agree with a sentence that cites it at least this much.
+VERIFIED = 0.3
 # A word is said to be seen from here on.
 SEEN = 0.25
 
 
-def agreement(cosine: float, gallery: Gallery) -> float:
-    """How likely a text with this score on a Clip describes it."""
-    return AGREEMENT(gallery.fit(cosine))
+def agreement(text: NDArray[np.float32], vector: NDArray[np.float32], hub: float, gallery: Gallery) -> float:
+    """How likely a sentence describes a Clip rather than another one. Both (dim,) float32 unit; ``hub`` the Clip's."""
+    cosine = float(text @ vector)
+    return SAYING(gallery.fit(cosine, hub), gallery.standing(text, cosine, hub))
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-max(-50.0, min(50.0, x))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from datetime import datetime
 
 import click
@@ -20,7 +21,8 @@ from ivsearch.commands.options import (
     readable,
     warn,
 )
-from ivsearch.render import answer_text
+from ivsearch.domain import Answer, Piece
+from ivsearch.render import sources_text
 
 NOTHING_MATCHED = 1
 
@@ -31,10 +33,26 @@ Examples:
   ivsearch ask "Where is the dog playing in the snow?"
   ivsearch ask "谁在骑马?" --kind video
   ivsearch ask "When does the train arrive?" --path 'station*.mp4' --json
+  ivsearch ask "What does she pour?" --chat internvideo2.5 --verify strict
 """
 )
 @click.argument("question", nargs=-1, required=True, metavar="QUESTION...")
 @chat_options
+@click.option(
+    "--verify",
+    type=click.Choice(["encoder", "strict"]),
+    default="encoder",
+    show_default=True,
+    help="strict: the chat model is also asked about each sentence, shown the cited clip alone.",
+)
+@click.option(
+    "--unsupported",
+    type=click.Choice(["withhold", "mark"]),
+    default="withhold",
+    show_default=True,
+    help="What becomes of a chat model's sentences that fail the check.",
+)
+@click.option("--frames", "chat_frames", type=click.IntRange(1), help="Frames a chat model on a server is shown.")
 @click.option("-k", type=click.IntRange(1), default=8, show_default=True, help="How many clips to look at.")
 @filter_options
 @library_option
@@ -48,6 +66,9 @@ def command(
     chat_dtype: str | None,
     endpoint: str | None,
     chat_pictures: bool | None,
+    verify: str,
+    unsupported: str,
+    chat_frames: int | None,
     k: int,
     paths: tuple[str, ...],
     kind: str | None,
@@ -65,8 +86,9 @@ def command(
 ) -> None:
     """Answer a question from what the library shows.
 
-    Every statement cites clips with times, and every citation is checked before it is shown. When nothing
-    in the library fits clearly, the answer says so, shows at most what comes nearest, and the exit code is 1.
+    Every statement cites clips with times, and every citation is checked before it is shown, sentence by sentence
+    as they come. What fails the check is withheld, or marked. When nothing in the library fits clearly, the answer
+    says that the footage does not show it, shows at most what comes nearest, and the exit code is 1.
     """
     words = " ".join(question).strip()
     if not words:
@@ -86,12 +108,29 @@ def command(
         chat_dtype=chat_dtype,
         chat_endpoint=endpoint,
         chat_pictures=chat_pictures,
+        chat_frames=chat_frames,
     ) as lib:
-        answer = lib.ask(words, k=k, filters=filters)
+        events = lib.ask_stream(words, k=k, filters=filters, verify=verify, unsupported=unsupported)
+        answer = last_of(events) if as_json else spoken(events)
         warn(lib.searcher().complaints)
     if as_json:
         echo_json(wire.answer(answer))
-    else:
-        click.echo(answer_text(answer))
     if not answer.matched:
         sys.exit(NOTHING_MATCHED)
+
+
+def spoken(events: Iterable[Piece | Answer]) -> Answer:
+    """Prints the answer as it comes, then its sources."""
+    for event in events:
+        if isinstance(event, Answer):
+            sources = sources_text(event)
+            click.echo(f"\n\n{sources}" if sources else "")
+            return event
+        click.echo(event.text, nl=False)
+    raise AssertionError("the last event is the answer")
+
+
+def last_of(events: Iterable[Piece | Answer]) -> Answer:
+    *_, answer = events
+    assert isinstance(answer, Answer)
+    return answer

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ivsearch.ask import answer_question
-from ivsearch.ask.support import VERIFIED
+from ivsearch.ask.support import FOUND
 from ivsearch.domain import Answer, Filters, MediaKind, Turn
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import UsageError
@@ -58,7 +58,7 @@ def test_finds_the_cat_and_says_so_in_the_questions_language(sample_library: Lib
     assert word in answer.text.replace(question, "")
     assert answer.composed
     assert answer.grounded
-    assert answer.chat == "composed"
+    assert answer.chat == "mini"
 
 
 @pytest.mark.parametrize("question", [*CAT_QUESTIONS, "How many cups are there?", "What comes after the rocket?"])
@@ -73,7 +73,7 @@ def test_every_label_in_the_text_is_cited_and_holds(sample_library: Library, que
     }
     for each in answer.cited:
         assert each.verified
-        assert VERIFIED <= each.support <= 1
+        assert FOUND <= each.support <= 1
         assert 0 <= each.start_s <= each.end_s <= media[each.path].duration_s + 0.05
         assert each.path.name in answer.text
     assert answer.verified
@@ -123,15 +123,37 @@ def test_filters_that_let_nothing_pass_say_so(sample_library: Library) -> None:
 
 def test_what_is_not_there_is_not_found(sample_library: Library) -> None:
     answer = ask(sample_library, "a certificate of vaccination")
-    assert answer.text == "Nothing found for “a certificate of vaccination”."
-    assert (answer.cited, answer.grounded) == ((), False)
+    assert answer.text == "The footage does not show it: nothing found for “a certificate of vaccination”."
+    assert (answer.cited, answer.matched, answer.grounded) == ((), False, False)
+
+
+ABSENT = {
+    "en": ("When does the volcano erupt?", "The footage does not"),
+    "zh": ("哪里有长颈鹿?", "画面中没有"),
+    "ja": ("誰がピアノを弾いていますか?", "映像には"),
+    "fr": ("Où voit-on un dentiste ?", "Les images ne le montrent pas"),
+    "es": ("¿Qué hace el apicultor?", "Las imágenes no lo muestran"),
+    "de": ("Wo fährt ein Panzer?", "Das Material zeigt es nicht"),
+    "ru": ("Где фехтовальщики?", "На записях этого"),
+    "ar": ("أين يظهر العنكبوت؟", "لا تُظهر اللقطات ذلك"),
+}
+
+
+@pytest.mark.parametrize(("question", "opening"), ABSENT.values(), ids=ABSENT)
+def test_what_the_footage_does_not_show_is_said_to_be_so(sample_library: Library, question: str, opening: str) -> None:
+    answer = ask(sample_library, question)
+    assert (answer.matched, answer.grounded) == (False, False)
+    assert answer.text.startswith(opening)
 
 
 def test_asked_of_one_file_the_nearest_is_shown_and_flagged(sample_library: Library) -> None:
     answer = ask(sample_library, "a certificate of vaccination", filters=Filters(paths=("pet.jpg",)))
-    assert answer.text.startswith("Nothing matches “a certificate of vaccination” clearly; the nearest is pet.jpg [1].")
+    assert answer.text.startswith(
+        "The footage does not clearly show it; the nearest to “a certificate of vaccination” is pet.jpg [1]."
+    )
     assert not answer.grounded
-    assert [each.verified for each in answer.cited] == [False]
+    assert [each.reason for each in answer.cited] == ["the cited clip does not support it"]
+    assert not answer.verified
 
 
 def test_filters_are_kept(sample_library: Library) -> None:

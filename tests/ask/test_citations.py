@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from ivsearch.ask import answer_question
-from ivsearch.ask.citations import Checked, check_reply, labels_of, sentences
+from ivsearch.ask.citations import Checked, check_sentence
+from ivsearch.ask.cites import sentences
 from ivsearch.ask.finding import Finding, look
 from ivsearch.ask.question import read_question
-from ivsearch.domain import Evidence, Filters, Turn
+from ivsearch.domain import Evidence, Filters, Sentence, Turn, Verdict
 from ivsearch.library import Library
 
 ASKED = "Where is the cat?"
@@ -39,17 +41,18 @@ def finding(sample_library: Library) -> Finding:
 
 
 def check(library: Library, finding: Finding, reply: str, *, question: str = ASKED, watches: bool = False) -> Checked:
-    return check_reply(reply, read_question(question), finding, Says(reply, watches=watches), library.encoder)
+    (sentence,) = sentences(reply)
+    chat = Says(reply, watches=watches)
+    return check_sentence(sentence, read_question(question), finding, chat, library.searcher())
 
 
 @pytest.mark.parametrize("watches", [False, True])
 def test_a_true_cited_sentence_stands(sample_library: Library, finding: Finding, watches: bool) -> None:
     checked = check(sample_library, finding, "The picture shows a cat [1].", watches=watches)
-    assert checked.text == "The picture shows a cat [1]."
+    assert checked.sentence == Sentence("The picture shows a cat [1].", (1,), Verdict.SUPPORTED)
     assert [each.label for each in checked.cited] == [1]
     assert checked.cited[0].verified
     assert checked.cited[0].path.name == "pet.jpg"
-    assert checked.dropped == ()
 
 
 @pytest.mark.parametrize(
@@ -70,57 +73,68 @@ def test_a_true_cited_sentence_stands(sample_library: Library, finding: Finding,
         ("This is the best match [1].", "it says nothing that the evidence says"),
     ],
 )
-def test_what_is_not_so_is_dropped(sample_library: Library, finding: Finding, reply: str, reason: str) -> None:
+def test_what_is_not_so_is_not_supported(sample_library: Library, finding: Finding, reply: str, reason: str) -> None:
     checked = check(sample_library, finding, reply)
-    assert checked.dropped == ((reply, reason),)
-    assert (checked.text, checked.cited) == ("", ())
+    assert checked.sentence.verdict is (Verdict.UNCITED if reason == "it cites nothing" else Verdict.UNSUPPORTED)
+    assert (checked.sentence.reason, checked.cited) == (reason, ())
 
 
-def test_a_model_that_watches_still_needs_support(sample_library: Library, finding: Finding) -> None:
-    checked = check(sample_library, finding, "A certificate of vaccination is signed by hand [1].", watches=True)
-    assert [reason for _, reason in checked.dropped] == ["the cited clip does not support it"]
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("A cat [99].", "there is no evidence [99]"),
+        ("A cat [-1].", "there is no evidence [-1]"),
+        ("A cat [1, 99].", "there is no evidence [99]"),
+        ("A cat [1 @ 0.0-5.0 s].", "0–5 s is not within what [1] shows"),
+        ("A cat [1: 0:12–0:15].", "12–15 s is not within what [1] shows"),
+        ("[1].", "it says nothing"),
+        ("هناك قطة [1].", "it is in another language"),
+        ("A certificate of vaccination is signed by hand [1].", "the cited clip does not support it"),
+    ],
+)
+def test_a_model_that_watches_must_keep_to_the_clips(
+    sample_library: Library, finding: Finding, reply: str, reason: str
+) -> None:
+    checked = check(sample_library, finding, reply, watches=True)
+    assert (checked.sentence.verdict, checked.sentence.reason) == (Verdict.UNSUPPORTED, reason)
 
 
-def test_only_the_bad_sentence_is_dropped(sample_library: Library, finding: Finding) -> None:
-    checked = check(sample_library, finding, "The picture shows a cat [1]. It is a dog [1]. I like it.")
-    assert checked.text == "The picture shows a cat [1]."
-    assert [sentence for sentence, _ in checked.dropped] == ["It is a dog [1].", "I like it."]
+@pytest.mark.parametrize(
+    ("question", "reply"),
+    [
+        ("哪里有猫?", "画面里有一只猫【1】。"),
+        ("猫はどこですか?", "猫がいます［1］。"),
+        ("أين القطة؟", "تظهر قطة [1]."),
+        ("Где кошка?", "Здесь видна кошка [1, 1]."),
+    ],
+)
+def test_any_language_and_any_brackets(sample_library: Library, finding: Finding, question: str, reply: str) -> None:
+    checked = check(sample_library, finding, reply, question=question, watches=True)
+    assert checked.sentence.verdict is Verdict.SUPPORTED
+    assert [each.label for each in checked.cited] == [1]
+
+
+def test_the_seconds_that_are_cited_are_what_is_checked(sample_library: Library) -> None:
+    # The compilation: rocket 6-12 s, cartoon 12-17 s, cat 17-24 s (demo/sample_media.py).
+    asked = read_question("What is shown in the video?")
+    found = look(asked, sample_library.searcher(), 8, Filters(paths=("compilation.mp4",)), ())
+    shown = [each for each in found.shown if each.evidence.start_s <= 18 and each.evidence.end_s >= 23]
+    if not shown:
+        span = dataclasses.replace(found.shown[0].evidence, start_s=0.0, end_s=48.0)
+        shown = [dataclasses.replace(found.shown[0], evidence=span)]
+        found = dataclasses.replace(found, shown=tuple(shown))
+    label = shown[0].evidence.label
+    cat = check(sample_library, found, f"A cat looks into the camera [{label} @ 18.0-23.0 s].", watches=True)
+    rocket = check(sample_library, found, f"A cat looks into the camera [{label} @ 7.0-11.0 s].", watches=True)
+    assert (cat.cited[0].start_s, cat.cited[0].end_s) == (18.0, 23.0)
+    assert cat.sentence.verdict is Verdict.SUPPORTED
+    assert rocket.sentence.verdict is Verdict.UNSUPPORTED
+    assert cat.cited[0].support > rocket.cited[0].support
 
 
 def test_words_cannot_be_checked_in_every_language(sample_library: Library, finding: Finding) -> None:
     checked = check(sample_library, finding, "有一只猫 [1]。", question="哪里有猫?")
-    assert [reason for _, reason in checked.dropped] == ["what it says in 'zh' cannot be checked word by word"]
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("A dog [1]. A cat [2].", ["A dog [1].", "A cat [2]."]),
-        ("A dog. [1] A cat! [2, 3]", ["A dog. [1]", "A cat! [2, 3]"]),
-        ("In a.mp4 at 0:12.5 a dog runs [1]", ["In a.mp4 at 0:12.5 a dog runs [1]"]),
-        ("有一只狗[1]。有一只猫[2]。", ["有一只狗[1]。", "有一只猫[2]。"]),
-        ("كلب [1]. هل هناك قطة؟ نعم [2].", ["كلب [1].", "هل هناك قطة؟", "نعم [2]."]),
-        ("- a dog [1]\n- a cat [2]", ["- a dog [1]", "- a cat [2]"]),
-        ("", []),
-    ],
-)
-def test_sentences(text: str, parts: list[str]) -> None:
-    assert sentences(text) == parts
-
-
-@pytest.mark.parametrize(
-    ("text", "labels"),
-    [
-        ("a [1] b [2]", (1, 2)),
-        ("a [2, 1] [2]", (2, 1)),
-        ("一只狗【3】", (3,)),
-        ("［4］", (4,)),
-        ("(5) 6 [x]", ()),
-        ("[12]", (12,)),
-    ],
-)
-def test_labels(text: str, labels: tuple[int, ...]) -> None:
-    assert labels_of(text) == labels
+    assert checked.sentence.reason == "what it says in 'zh' cannot be checked word by word"
 
 
 def test_a_good_reply_comes_before_the_composed_answer(sample_library: Library) -> None:
@@ -138,13 +152,16 @@ def test_a_model_that_watches_speaks_for_itself(sample_library: Library) -> None
     chat = Says("A cat looks into the camera [1].", watches=True)
     answer = answer_question(ASKED, sample_library.searcher(), chat=chat, filters=Filters(paths=("pet.jpg",)))
     assert answer.text == "A cat looks into the camera [1]."
-    assert answer.verified
+    assert (answer.verified, answer.grounded, answer.composed, answer.chat) == (True, True, False, "says")
+    assert answer.sentences == (Sentence("A cat looks into the camera [1].", (1,), Verdict.SUPPORTED),)
 
 
 @pytest.mark.parametrize("reply", ["", "No idea.", "A dog [7].", "Eine Katze ist auf dem Bild [1]."])
 def test_a_bad_reply_leaves_the_composed_answer(sample_library: Library, reply: str) -> None:
     searcher = sample_library.searcher()
-    assert answer_question(ASKED, searcher, chat=Says(reply)) == answer_question(ASKED, searcher, chat=None)
+    answer = answer_question(ASKED, searcher, chat=Says(reply))
+    assert dataclasses.replace(answer, sentences=()) == answer_question(ASKED, searcher, chat=None)
+    assert [each.text for each in answer.sentences] == ([reply] if reply else [])
 
 
 @pytest.mark.parametrize("question", ["What colour is the cat?", "How many cats?", "What comes after the cat?"])

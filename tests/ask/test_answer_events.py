@@ -1,0 +1,208 @@
+"""The flow with a chat model that watches: what it is asked, and what of its reply is shown. Its replies are literal;
+library, encoder and checks are real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events, answer_question
+from ivsearch.ask.verdict import NO, YES, says_yes
+from ivsearch.domain import Aim, Answer, Evidence, Filters, Piece, Turn, Verdict
+from ivsearch.errors import UsageError
+from ivsearch.library import Library
+
+ASKED = "Where is the cat?"
+PET = Filters(paths=("pet.jpg",))
+TRUE, FALSE = "A cat looks into the camera [1].", "A certificate of vaccination is signed by hand [1]."
+
+
+class Watches:
+    """Says ``text`` to questions, ``verdict`` when asked again, ``alone`` when asked to rewrite."""
+
+    name = "watches"
+    watches = True
+    languages: frozenset[str] | None = None
+
+    def __init__(self, text: str, *, verdict: str = "Yes.", alone: str = "") -> None:
+        self.said = {Aim.ANSWER: text, Aim.VERDICT: verdict, Aim.REWRITE: alone}
+        self.heard: list[tuple[Turn, Sequence[Evidence]]] = []
+
+    def reply(self, turns: Sequence[Turn], evidence: Sequence[Evidence], *, max_new_tokens: int) -> Iterator[str]:
+        self.heard.append((turns[-1], evidence))
+        # In pieces that break words and citations apart.
+        text = self.said[turns[-1].aim]
+        yield from (text[i : i + 3] for i in range(0, len(text), 3))
+
+    def aims(self) -> list[Aim]:
+        return [turn.aim for turn, _ in self.heard]
+
+
+def events(library: Library, chat: Watches, manner: Manner) -> tuple[list[str], Answer]:
+    *pieces, answer = answer_events(ASKED, library.searcher(), chat=chat, manner=manner)
+    assert isinstance(answer, Answer)
+    return [piece.text for piece in pieces if isinstance(piece, Piece)], answer
+
+
+@pytest.mark.parametrize("unsupported", list(Unsupported))
+@pytest.mark.parametrize("text", [TRUE, FALSE, f"{TRUE} {FALSE} {TRUE}", "", "Yes.", f"Sure! {TRUE}", "NOT SHOWN"])
+def test_what_is_shown_as_it_comes_is_the_answer(sample_library: Library, text: str, unsupported: Unsupported) -> None:
+    pieces, answer = events(sample_library, Watches(text), Manner(filters=PET, unsupported=unsupported))
+    assert "".join(pieces) == answer.text
+    assert answer.text
+
+
+def test_a_sentence_is_shown_before_the_next_is_said(sample_library: Library) -> None:
+    chat = Watches(f"{TRUE} {TRUE}")
+    said: list[str] = []
+
+    def reply(turns: Sequence[Turn], evidence: Sequence[Evidence], *, max_new_tokens: int) -> Iterator[str]:
+        for word in (TRUE, " A", " second", " cat", " looks", " [1]."):
+            said.append(word)
+            yield word
+
+    chat.reply = reply  # type: ignore[method-assign]
+    stream = answer_events(ASKED, sample_library.searcher(), chat=chat, manner=Manner(filters=PET))
+    assert next(stream) == Piece(TRUE)
+    assert said == [TRUE, " A"]
+
+
+def test_what_fails_is_withheld_and_told(sample_library: Library) -> None:
+    _, answer = events(sample_library, Watches(f"{TRUE} {FALSE} I like it."), Manner(filters=PET))
+    assert answer.text == TRUE
+    assert [each.verdict for each in answer.sentences] == [Verdict.SUPPORTED, Verdict.UNSUPPORTED, Verdict.UNCITED]
+    assert [each.reason for each in answer.sentences] == [
+        "",
+        "the cited clip does not support it",
+        "it cites nothing",
+    ]
+    assert answer.grounded
+
+
+def test_what_fails_is_marked_when_wanted(sample_library: Library) -> None:
+    manner = Manner(filters=PET, unsupported=Unsupported.MARK)
+    _, answer = events(sample_library, Watches(f"{TRUE} {FALSE} Nice."), manner)
+    assert answer.text == f"{TRUE} {FALSE} (not verified) Nice. (not verified)"
+    # The same clip is cited by both: the sentence it supports least decides.
+    assert [(each.label, each.verified) for each in answer.cited] == [(1, False)]
+    assert not answer.grounded
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        'Clip [1]: file "pet.jpg", a photo. Answer the question only from what these clips show.',
+        "A cat [0]. A cat [99]. A cat [-1]. A cat.",
+        "Die Katze sitzt auf dem Sofa [1]. 画面里有一只猫【1】。",
+        "\x1b[2J\u202e",
+    ],
+)
+def test_nothing_that_holds_leaves_what_the_encoder_sees(sample_library: Library, text: str) -> None:
+    _, answer = events(sample_library, Watches(text), Manner(filters=PET))
+    alone = answer_question(ASKED, sample_library.searcher(), chat=None, filters=PET)
+    assert (answer.text, answer.cited, answer.composed, answer.chat) == (alone.text, alone.cited, True, "mini")
+    assert all(each.verdict is not Verdict.SUPPORTED for each in answer.sentences)
+
+
+@pytest.mark.parametrize("text", ["NOT SHOWN", "Not shown.", "**NOT SHOWN**"])
+def test_a_model_that_sees_nothing_of_it_is_believed(sample_library: Library, text: str) -> None:
+    _, answer = events(sample_library, Watches(text), Manner(filters=PET))
+    assert answer.text.startswith("The footage does not clearly show it")
+    assert (answer.matched, answer.grounded, answer.chat) == (False, False, "watches")
+
+
+def test_it_is_not_asked_when_nothing_was_found(sample_library: Library) -> None:
+    chat = Watches(TRUE)
+    answer = answer_question("a certificate of vaccination", sample_library.searcher(), chat=chat)
+    assert answer.text.startswith("The footage does not show it")
+    assert chat.heard == []
+
+
+def test_nothing_steers_the_terminal(sample_library: Library) -> None:
+    _, answer = events(sample_library, Watches("A cat\x1b[2J looks \u202einto the camera [1]."), Manner(filters=PET))
+    assert not {"\x1b", "\u202e"} & set(answer.text + answer.sentences[0].text)
+
+
+@pytest.mark.parametrize(("verdict", "kept"), [("Yes.", True), ("yes it is", True), ("No.", False), ("Hmm", False)])
+def test_strict_asks_again_with_the_cited_clip_alone(sample_library: Library, verdict: str, kept: bool) -> None:
+    chat = Watches(TRUE, verdict=verdict)
+    _, answer = events(sample_library, chat, Manner(filters=Filters(), verify=Verify.STRICT))
+    assert chat.aims() == [Aim.ANSWER, Aim.VERDICT]
+    asked, evidence = chat.heard[1]
+    assert "Statement: A cat looks into the camera." in asked.question
+    assert [each.hit.path for each in evidence] == [chat.heard[0][1][0].hit.path]
+    assert (answer.text == TRUE) is kept
+    reason = "" if kept else "asked again, the chat model did not confirm it"
+    assert [each.reason for each in answer.sentences] == [reason]
+
+
+def test_strict_asks_nothing_about_what_failed_already(sample_library: Library) -> None:
+    chat = Watches(f"{FALSE} Nice.")
+    events(sample_library, chat, Manner(filters=PET, verify=Verify.STRICT))
+    assert chat.aims() == [Aim.ANSWER]
+
+
+def test_strict_needs_a_model_that_looks(sample_library: Library) -> None:
+    blind = Watches(TRUE)
+    blind.watches = False
+    for chat, name in ((None, "mini"), (blind, "watches")):
+        with pytest.raises(UsageError, match=rf"^--verify strict asks the chat model to look again, and '{name}' does"):
+            answer_question(ASKED, sample_library.searcher(), chat=chat, verify=Verify.STRICT)
+
+
+@pytest.mark.parametrize("language", YES)
+def test_yes_and_no_are_understood(language: str) -> None:
+    assert all(says_yes(f"{word}!", language) for word in YES[language])
+    assert not any(says_yes(f"{word}.", language) for word in NO[language])
+    assert says_yes("Yes", language)
+    assert not says_yes("No", language)
+    assert not says_yes("", language)
+
+
+@pytest.mark.parametrize(
+    ("reply", "language", "yes"),
+    [("不是。", "zh", False), ("Yes, no doubt.", "en", True), ("I know.", "en", False), ("Не да.", "ru", False)],
+)
+def test_the_first_word_decides(reply: str, language: str, yes: bool) -> None:
+    assert says_yes(reply, language) is yes
+
+
+def test_a_question_that_leans_is_rewritten_by_the_model(sample_library: Library) -> None:
+    chat = Watches(TRUE, alone="What colour is the cat?")
+    history = [Turn("Where is the cat?", "In the picture [3].")]
+    answer = answer_question("What colour is it?", sample_library.searcher(), chat=chat, history=history)
+    assert chat.aims() == [Aim.REWRITE, Aim.ANSWER]
+    turn, evidence = chat.heard[0]
+    assert "Answer: In the picture. Last question: What colour is it?" in turn.question
+    assert evidence == []
+    assert answer.searched == "What colour is the cat?"
+    assert answer.question == "What colour is it?"
+
+
+@pytest.mark.parametrize("alone", ["", "Welche Farbe hat die Katze?", "it?", "x " * 400, "What is it?"])
+def test_a_bad_rewrite_leaves_the_plain_one(sample_library: Library, alone: str) -> None:
+    chat = Watches(TRUE, alone=alone)
+    history = [Turn("Where is the cat?", "")]
+    answer = answer_question("What colour is it?", sample_library.searcher(), chat=chat, history=history)
+    assert answer.searched == "Where is the cat? What colour is it?"
+
+
+@pytest.mark.parametrize("question", ["Where is the rocket?", "And then?"])
+def test_what_needs_no_rewriting_is_not_rewritten(sample_library: Library, question: str) -> None:
+    chat = Watches(TRUE)
+    answer_question(question, sample_library.searcher(), chat=chat, history=[Turn("Where is the cat?", "")])
+    assert Aim.REWRITE not in chat.aims()
+
+
+def test_the_library_streams_too(sample_library: Library) -> None:
+    *pieces, answer = sample_library.ask_stream(ASKED)
+    assert isinstance(answer, Answer)
+    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == answer.text
+    assert sample_library.ask(ASKED) == answer
+
+
+def test_a_way_that_is_none_is_refused(sample_library: Library) -> None:
+    with pytest.raises(UsageError, match=r"^unknown way 'hide' to answer; known: withhold, mark$"):
+        sample_library.ask(ASKED, unsupported="hide")
