@@ -27,7 +27,9 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_every_command_in_the_docs_parses(page: str, line: str) -> None:
-    words = shlex.split(line.split(" | ")[0].split(" && ")[0].split(" < ")[0].split("  #")[0].split(" > ")[0].split(" >> ")[0])
+    words = shlex.split(
+        line.split(" | ")[0].split(" && ")[0].split(" < ")[0].split("  #")[0].split(" > ")[0].split(" >> ")[0]
+    )
     context = click.Context(cli, info_name="ivsearch")
     command = cli.get_command(context, words[1])
     assert command is not None, f"{page}: there is no verb {words[1]}"
