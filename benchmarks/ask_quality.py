@@ -1,14 +1,17 @@
-"""Does ``ask`` answer well? The two questions of every annotated file of the shared media, and where-questions in eight
-languages, put to a library of them; composed answers against those of the small text models.
+"""Does ``ask`` answer well, and does it say so when the footage does not show it? The two questions of every annotated
+file of the shared media, where-questions in eight languages, and questions about what is in no file.
 
     ivsearch index ../shared/media/dev --library /tmp/dev-library
     python benchmarks/ask_quality.py --library /tmp/dev-library [--chat smollm2] [--calibrate] [--json out.json]
 
 Settings: ``bare`` the question as it is, over the whole library · ``described`` after a description of the file ·
-``file`` in the right file only · ``where`` "where can I see …?" over the whole library, in eight languages.
-Figures: ``first`` the right file is cited first · ``proof`` a citation lies in the right file and overlaps the moment
-that proves the answer · ``says`` the text holds an accepted answer · ``clear`` called the best match · ``right`` of
-those, the right file · ``nothing`` nothing found · ``own words`` with a sentence of the chat model.
+``file`` in the right file only · ``where`` "where can I see …?" over the whole library, in eight languages. ``gone``:
+the same with the right file left out of every search · ``absent``: about things that no file shows.
+Figures: ``first`` the right file is cited first · ``first proof`` the first citation lies in the right file and
+overlaps the moment that proves the answer · ``proof`` any citation does · ``says`` the text holds an accepted answer ·
+``matched`` said to be shown; the others end in "the footage does not show it" · ``right`` of those matched, the right
+file first · ``nothing`` no citation at all · ``own words`` with a sentence of the chat model. ``not shown`` when it is
+there, when search put it first, when it is gone, when it is absent; ``auc`` of the support of the first citation.
 Every second file is ``odd``: what was chosen was chosen on ``even``.
 """
 
@@ -30,7 +33,9 @@ from ivsearch.ask.chat import ChatModel
 from ivsearch.ask.evidence import gather
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.gallery import Gallery, gallery_of
-from ivsearch.ask.support import CLEAR
+from ivsearch.ask.question import read_question
+from ivsearch.ask.ranking import chance_lead, lead
+from ivsearch.ask.support import CLEAR, FOUND
 from ivsearch.domain import Answer, Embeddings, Filters, Hits, Query
 from ivsearch.encode.encoder import Encoder
 
@@ -44,6 +49,50 @@ WHERE = {
     "ru": "Где видно: {}?",
     "ar": "أين يظهر {}؟",
 }
+
+# About what no file of the shared media shows. Every second one is ``odd``.
+ABSENT = (
+    ("en", "Where is the submarine?"),
+    ("en", "Where can I see penguins?"),
+    ("en", "When does the volcano erupt?"),
+    ("en", "What is the bride wearing?"),
+    ("en", "Where does the surgeon operate?"),
+    ("zh", "哪里有长颈鹿?"),
+    ("zh", "热气球什么时候起飞?"),
+    ("zh", "哪里有人拉小提琴?"),
+    ("zh", "骆驼在哪里?"),
+    ("zh", "消防员在做什么?"),
+    ("ja", "ゾウはどこですか?"),
+    ("ja", "力士はどこで戦っていますか?"),
+    ("ja", "観覧車はどこですか?"),
+    ("ja", "誰がピアノを弾いていますか?"),
+    ("ja", "蛇はどこですか?"),
+    ("fr", "Où est la tour Eiffel ?"),
+    ("fr", "Où voit-on un dentiste ?"),
+    ("fr", "Que fait le clown ?"),
+    ("fr", "Où voit-on un tracteur ?"),
+    ("fr", "Quand l'hélicoptère atterrit-il ?"),
+    ("es", "¿Dónde está el torero?"),
+    ("es", "¿Dónde se ve un canguro?"),
+    ("es", "¿Qué hace el apicultor?"),
+    ("es", "¿Dónde hay una bailarina de ballet?"),
+    ("es", "¿Dónde están las pirámides?"),
+    ("de", "Wo steht die Windmühle?"),
+    ("de", "Wo sieht man einen Oktopus?"),
+    ("de", "Wer spielt Orgel?"),
+    ("de", "Wo fährt ein Panzer?"),
+    ("de", "Wo sieht man ein Iglu?"),
+    ("ru", "Где видно крокодила?"),
+    ("ru", "Где рождественская ёлка?"),
+    ("ru", "Где фехтовальщики?"),
+    ("ru", "Когда показывают суд?"),
+    ("ru", "Где швейная машина?"),
+    ("ar", "أين يظهر العنكبوت؟"),
+    ("ar", "أين التلسكوب؟"),
+    ("ar", "أين الغسالة؟"),
+    ("ar", "متى يظهر المولود الجديد؟"),
+    ("ar", "أين البومة؟"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +114,7 @@ class Scored:
     answer: Answer
     cpu_s: float
     first: bool
+    first_proof: bool
     proof: bool
     says: bool
 
@@ -76,6 +126,7 @@ class Remembered:
         self._encoder = encoder
         self.space = encoder.space
         self.preprocess, self.encode_images = encoder.preprocess, encoder.encode_images
+        self.transparency, self.batch_size = encoder.transparency, encoder.batch_size
         self._known = dict(zip(texts, encoder.encode_texts(texts).vectors, strict=True))
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -107,14 +158,16 @@ def main() -> None:
     arguments = parser.parse_args()
     plain = open_library(arguments.library, create=False).searcher()
     asked, where = cases(arguments.media)
-    texts = [text for case in asked for text in (case.question, f"{case.description}: {case.question}")]
-    finder = replace(plain, encoder=Remembered(plain.encoder, [*texts, *(case.question for case in where)]))
+    absent = [Case("", number % 2 == 1, *pair, "", (), None) for number, pair in enumerate(ABSENT)]
+    described = [replace(case, question=f"{case.description}: {case.question}", description="") for case in asked]
+    texts = [read_question(case.question).described for case in [*asked, *described, *where, *absent]]
+    finder = replace(plain, encoder=Remembered(plain.encoder, texts))
     if arguments.calibrate:
-        calibrate(finder, where)
+        calibrate(finder, [*where, *described, *asked])
         return
     report: dict[str, dict[str, float]] = {}
-    for name in ["composed", *arguments.chat]:
-        chat = None if name == "composed" else load_chat(name)
+    for name in ["mini", *arguments.chat]:
+        chat = None if name == "mini" else load_chat(name)
         for setting, ask in settings(finder, chat).items():
             if setting == "where" and chat is not None:
                 continue
@@ -124,7 +177,10 @@ def main() -> None:
             for each in scored[:: max(1, len(scored) // arguments.show)] if arguments.show else []:
                 print(f"  {each.case.question} {each.case.accept}\n    {each.answer.text}")
     report["seconds an answer"] = {"cpu_s": seconds(plain, asked)}
-    report["nothing found when the file is gone"] = refusals(finder, where)
+    for setting, group in (("where", where), ("described", described), ("bare", asked)):
+        for half, odd in (("even", False), ("odd", True)):
+            chosen = [[case for case in each if case.odd is odd] for each in (group, absent)]
+            report[f"not shown {setting} {half}"] = refusals(finder, *chosen)
     show(report)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
@@ -165,11 +221,12 @@ def score(case: Case, ask: Callable[[Case], Answer]) -> Scored:
     first = bool(answer.cited) and answer.cited[0].path.name == case.file
     right = [each for each in answer.cited if each.path.name == case.file]
     proof = any(overlaps(each.start_s, each.end_s, case.moment) for each in right)
+    first_proof = first and overlaps(answer.cited[0].start_s, answer.cited[0].end_s, case.moment)
     # The question is quoted in the answer, and must not count as an answer.
     text = answer.text.lower().replace(f"{case.description}: {case.question}".lower(), "")
     text = text.replace(case.question.lower(), "")
     says = any(re.search(rf"\b{re.escape(accepted.lower())}\b", text) for accepted in case.accept)
-    return Scored(case, answer, cpu_s, first, proof, says)
+    return Scored(case, answer, cpu_s, first, first_proof, proof, says)
 
 
 def overlaps(start_s: float, end_s: float, moment: tuple[float, float] | None) -> bool:
@@ -186,14 +243,15 @@ def groups(scored: Sequence[Scored]) -> Iterable[tuple[str, list[Scored]]]:
 
 
 def figures(scored: Sequence[Scored]) -> dict[str, float]:
-    clear = [each for each in scored if each.answer.cited and each.answer.cited[0].support >= CLEAR]
+    matched = [each for each in scored if each.answer.matched]
     table = {
         "n": len(scored),
         "first": np.mean([each.first for each in scored]),
+        "first proof": np.mean([each.first_proof for each in scored]),
         "proof": np.mean([each.proof for each in scored]),
         "says": np.mean([each.says for each in scored]),
-        "clear": len(clear) / len(scored),
-        "right": np.mean([each.first for each in clear]) if clear else float("nan"),
+        "matched": len(matched) / len(scored),
+        "right": np.mean([each.first for each in matched]) if matched else float("nan"),
         "nothing": np.mean([not each.answer.cited for each in scored]),
         "own words": np.mean([not each.answer.composed for each in scored]),
         "cpu_s but for the query": np.median([each.cpu_s for each in scored]),
@@ -201,12 +259,35 @@ def figures(scored: Sequence[Scored]) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in table.items()}
 
 
-def refusals(finder: Finder, where: Sequence[Case]) -> dict[str, float]:
-    """How often nothing is found when there is nothing; and how often what is shown is called a clear match."""
-    answers = [answer_question(case.question, Without(finder, case.file), chat=None) for case in where if case.odd]
-    nothing = np.mean([not answer.cited for answer in answers])
-    clear = np.mean([bool(answer.cited) and answer.cited[0].support >= CLEAR for answer in answers])
-    return {"n": len(answers), "nothing": round(float(nothing), 3), "clear": round(float(clear), 3)}
+def refusals(finder: Finder, cases: Sequence[Case], absent: Sequence[Case]) -> dict[str, float]:
+    """How often the answer ends in "not shown": rightly, and wrongly."""
+    there = [answer_question(case.question, finder, chat=None) for case in cases]
+    gone = [answer_question(case.question, Without(finder, case.file), chat=None) for case in cases]
+    never = [answer_question(case.question, finder, chat=None) for case in absent]
+    first = [bool(a.cited) and a.cited[0].path.name == case.file for a, case in zip(there, cases, strict=True)]
+    found = [answer for answer, right in zip(there, first, strict=True) if right]
+    table = {
+        "n": len(cases),
+        "there": not_shown(there),
+        "there, found first": not_shown(found),
+        "gone": not_shown(gone),
+        "absent": not_shown(never),
+        "auc there/gone": area(there, gone),
+        "auc found first/gone": area(found, gone),
+        "auc there/absent": area(there, never),
+    }
+    return {name: round(float(value), 3) for name, value in table.items()}
+
+
+def not_shown(answers: Sequence[Answer]) -> float:
+    assert not any(answer.grounded for answer in answers if not answer.matched)
+    return float(np.mean([not answer.matched for answer in answers]))
+
+
+def area(higher: Sequence[Answer], lower: Sequence[Answer]) -> float:
+    """Under the ROC curve of the support of the first citation; without any, no support."""
+    x, y = (np.array([a.cited[0].support if a.cited else 0.0 for a in each]) for each in (higher, lower))
+    return float((x[:, None] > y).mean() + (x[:, None] == y).mean() / 2)
 
 
 def seconds(finder: Finder, asked: Sequence[Case]) -> float:
@@ -218,48 +299,51 @@ def seconds(finder: Finder, asked: Sequence[Case]) -> float:
     return round(float(np.median(np.diff(started))), 3)
 
 
-def calibrate(finder: Finder, where: Sequence[Case]) -> None:
-    """Fits AGREEMENT on the even files and shows how it holds on the odd ones; what ships is the fit on all."""
+def calibrate(finder: Finder, cases: Sequence[Case]) -> None:
+    """Fits FINDING on the even files and shows on both halves what CLEAR keeps."""
     gallery = gallery_of(finder)
     assert gallery is not None
-    present = [best_fit(case, finder, gallery) for case in where]
-    gone = [best_fit(case, Without(finder, case.file), gallery) for case in where]
-    odd = np.array([case.odd for case in where])
-    x, y = np.array([fit for fit, _ in present]), np.array([right for _, right in present])
-    absent = np.array([fit for fit, _ in gone])
-    slope, offset = logistic(x[~odd], y[~odd])
-    print(f"gallery: floor {gallery.floor:.3f}, peak {gallery.peak:.3f}, spread {gallery.spread:.3f}")
-    print(f"AGREEMENT on even: slope {slope:.2f}, offset {offset:.2f}")
-    print("AGREEMENT on all: slope {:.2f}, offset {:.2f}".format(*logistic(x, y)))
-    for low in np.arange(0, 1.5, 0.1):
-        inside = odd & (x >= low) & (x < low + 0.1)
-        if inside.any():
-            said = 1 / (1 + np.exp(-(slope * (low + 0.05) + offset)))
-            print(f"fit {low:.1f}: {inside.sum():4d} odd, right {y[inside].mean():.2f}, curve {said:.2f}")
-    print(f"right against gone: area under the curve {np.mean(x[y][:, None] > absent[None]):.3f}")
-    for quantile in (0.02, 0.05, 0.1):
-        found = float(np.quantile(x[y & ~odd], quantile))
-        lost, refused = (x[y & odd] < found).mean(), (absent[odd] < found).mean()
-        print(f"FOUND = {found:.2f}: on odd, {lost:.3f} of the right lost, {refused:.3f} of the gone refused")
+    there, gone = (np.array([weigh(case, finder, gallery, drop) for case in cases]) for drop in (False, True))
+    odd = np.array([case.odd for case in cases])
+    weights = logistic(there[~odd, :2], there[~odd, 2])
+    print("FINDING on even: fit {:.2f}, lead {:.2f}, offset {:.2f}".format(*weights))
+    print("FINDING on odd:  fit {:.2f}, lead {:.2f}, offset {:.2f}".format(*logistic(there[odd, :2], there[odd, 2])))
+    likely, likely_gone = (sigmoid(x[:, :2], weights) for x in (there, gone))
+    for least in (FOUND, 0.2, 0.25, 0.3, 0.35, CLEAR, 0.45, 0.5, 0.6):
+        for half, chosen in (("even", ~odd), ("odd", odd)):
+            right = chosen & (there[:, 2] > 0)
+            kept = [float((x >= least).mean()) for x in (likely[chosen], likely[right], likely_gone[chosen])]
+            print(f"{least:.2f} {half:4} kept: there {kept[0]:.2f}, found first {kept[1]:.2f}, gone {kept[2]:.2f}")
 
 
-def best_fit(case: Case, finder: Finder, gallery: Gallery) -> tuple[float, bool]:
-    """How well the best hit fits its question, and whether it is the right file."""
-    hits = finder.find(Query(text=case.question), 1).hits
-    vector = finder.encoder.encode_texts([case.question]).vectors[0]
-    shown = gather(hits, finder, gallery)[0]
-    return gallery.fit(float(vector @ shown.vector)), shown.evidence.hit.path.name == case.file
+def weigh(case: Case, finder: Finder, gallery: Gallery, drop: bool) -> tuple[float, float, bool]:
+    """Fit and lead of the best hit, and whether it is the right file."""
+    text = read_question(case.question).described
+    vector = finder.encoder.encode_texts([text]).vectors[0]
+    searched = Without(finder, case.file) if drop else finder
+    shown = gather(searched.find(Query(text=text), 40).hits, finder, gallery)
+    fits = [gallery.fit(float(vector @ each.vector), each.hub) for each in shown]
+    rivals: dict[str, float] = {}
+    for each, fit in zip(shown, fits, strict=True):
+        rivals[each.evidence.hit.media_id] = max(fit, rivals.get(each.evidence.hit.media_id, fit))
+    best = int(np.argmax(fits))
+    ahead = lead(shown[best], fits[best], rivals) - gallery.scatter(vector) * chance_lead(gallery.n_clips)
+    return fits[best], ahead, shown[best].evidence.hit.path.name == case.file
 
 
-def logistic(x: np.ndarray, y: np.ndarray, steps: int = 200) -> tuple[float, float]:
-    """Newton's method on the log-likelihood, with a whiff of ridge."""
-    design, weights = np.stack([x, np.ones_like(x)], 1), np.zeros(2)
+def logistic(x: np.ndarray, y: np.ndarray, steps: int = 200) -> np.ndarray:
+    """Newton's method on the log-likelihood, with a whiff of ridge; the offset comes last."""
+    design = np.c_[x, np.ones(len(x))]
+    weights = np.zeros(design.shape[1])
     for _ in range(steps):
-        p = 1 / (1 + np.exp(-design @ weights))
-        gradient = design.T @ (y - p) - 1e-3 * weights
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-3 * np.eye(2)
-        weights += np.linalg.solve(hessian, gradient)
-    return float(weights[0]), float(weights[1])
+        p = sigmoid(x, weights)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-3 * np.eye(len(weights))
+        weights += np.linalg.solve(hessian, design.T @ (y - p) - 1e-3 * weights)
+    return weights
+
+
+def sigmoid(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-(x @ weights[:-1] + weights[-1])))
 
 
 def show(report: dict[str, dict[str, float]]) -> None:

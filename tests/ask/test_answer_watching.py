@@ -1,0 +1,46 @@
+"""The whole flow with a real network that looks: its weights are random, so nothing of what it says may be shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ivsearch.ask import load_chat
+from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events, answer_question
+from ivsearch.ask.chat import ChatModel
+from ivsearch.domain import Answer, Filters, Turn, Verdict
+from ivsearch.library import Library
+
+
+@pytest.fixture(scope="module")
+def nonsense(shared: Path) -> ChatModel:
+    return load_chat("internvideo2.5", weights=shared / "parity" / "iv25_168", device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("question", ["Where is the cat?", "哪里有猫?", "أين القطة؟"])
+def test_nonsense_is_withheld_and_the_encoder_speaks(
+    sample_library: Library, nonsense: ChatModel, question: str
+) -> None:
+    manner = Manner(k=2, filters=Filters(paths=("pet.jpg", "compilation.mp4")), verify=Verify.STRICT)
+    *pieces, answer = answer_events(question, sample_library.searcher(), chat=nonsense, manner=manner)
+    assert isinstance(answer, Answer)
+    alone = answer_question(question, sample_library.searcher(), chat=None, k=2, filters=manner.filters)
+    assert (answer.text, answer.cited, answer.composed) == (alone.text, alone.cited, True)
+    assert answer.sentences
+    assert all(each.verdict is not Verdict.SUPPORTED and each.reason for each in answer.sentences)
+    assert len(pieces) == 1
+
+
+def test_nonsense_is_marked_when_wanted(sample_library: Library, nonsense: ChatModel) -> None:
+    finder, filters = sample_library.searcher(), Filters(paths=("pet.jpg",))
+    answer = answer_question("Where is the cat?", finder, chat=nonsense, filters=filters, unsupported=Unsupported.MARK)
+    assert answer.text.count("(not verified)") == len(answer.sentences) > 0
+    assert answer.composed
+
+
+def test_a_nonsense_rewrite_leaves_the_plain_one(sample_library: Library, nonsense: ChatModel) -> None:
+    history = [Turn("Where is the cat?", "There [1].")]
+    finder, filters = sample_library.searcher(), Filters(paths=("pet.jpg",))
+    answer = answer_question("What colour is it?", finder, chat=nonsense, filters=filters, history=history)
+    assert answer.searched == "Where is the cat? What colour is it?"
