@@ -9,8 +9,10 @@ import pytest
 from ivsearch.ask import load_chat
 from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events, answer_question
 from ivsearch.ask.chat import ChatModel
+from ivsearch.ask.table import ModelServer
 from ivsearch.domain import Answer, Filters, Turn, Verdict
 from ivsearch.library import Library
+from tests.llama_server import KEY
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +46,20 @@ def test_a_nonsense_rewrite_leaves_the_plain_one(sample_library: Library, nonsen
     finder, filters = sample_library.searcher(), Filters(paths=("pet.jpg",))
     answer = answer_question("What colour is it?", finder, chat=nonsense, filters=filters, history=history)
     assert answer.searched == "Where is the cat? What colour is it?"
+
+
+def test_a_model_on_a_server_that_has_not_looked_is_kept_to_the_evidence(
+    sample_library: Library, llama_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    chat = load_chat("openai:smollm2", server=ModelServer(llama_server, pictures=False))
+    finder = sample_library.searcher()
+    history = [Turn("Where is the cat?", "There [1].")]
+    for question, before in (("Where is the cat?", []), ("Where is the coffee?", []), ("Where is it?", history)):
+        answer = answer_question(question, finder, chat=chat, history=before)
+        alone = answer_question(answer.searched, finder, chat=None)
+        shown = [each.text for each in answer.sentences if each.verdict is Verdict.SUPPORTED]
+        # It adds sentences that were checked, and replaces none.
+        assert answer.text.removeprefix(" ".join(shown)).strip() == alone.text
+        assert answer.grounded
+        assert answer.sentences
