@@ -1,0 +1,59 @@
+"""``ivsearch ask``: what is shown as it comes, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ivsearch.library import Library
+from tests.commands.conftest import Run
+
+
+@pytest.fixture
+def folder(sample_library: Library) -> Path:
+    return sample_library.folder
+
+
+def test_the_text_then_its_sources(run: Run, folder: Path) -> None:
+    document = json.loads(run("ask", "Where is the cat?", "--library", folder, "--json").out)
+    text, _, sources = run("ask", "Where is the cat?", "--library", folder).out.partition("\n\n")
+    assert text == document["answer"]
+    assert [line.split()[0] for line in sources.splitlines()] == [f"[{c['label']}]" for c in document["citations"]]
+    assert (document["chat"], document["sentences"], document["searched"]) == ("mini", [], "Where is the cat?")
+
+
+def test_what_is_not_shown_ends_with_1_and_says_so(run: Run, folder: Path) -> None:
+    done = run("ask", "a certificate of vaccination", "--library", folder)
+    assert (done.code, done.err) == (1, "")
+    assert done.out == "The footage does not show it: nothing found for “a certificate of vaccination”.\n"
+    done = run("ask", "a certificate of vaccination", "--library", folder, "--path", "pet.jpg", "--json")
+    (citation,) = json.loads(done.out)["citations"]
+    assert (citation["verified"], citation["reason"]) == (False, "the cited clip does not support it")
+
+
+@pytest.mark.parametrize("name", ["mini", "composed"])
+def test_the_default_has_a_name(run: Run, folder: Path, name: str) -> None:
+    document = json.loads(run("ask", "Where is the cat?", "--chat", name, "--library", folder, "--json").out)
+    assert (document["chat"], document["composed"]) == ("mini", True)
+
+
+def test_strict_needs_a_model_that_looks(run: Run, folder: Path) -> None:
+    done = run("ask", "Where is the cat?", "--verify", "strict", "--library", folder)
+    assert (done.code, done.out) == (2, "")
+    assert "--verify strict asks the chat model to look again, and 'mini' does not look" in done.err
+
+
+def test_a_model_that_watches(run: Run, folder: Path, shared: Path) -> None:
+    # Its weights are random: all it says is withheld, or marked.
+    weights = shared / "parity" / "iv25_168"
+    arguments = ["Where is the cat?", "--path", "pet.jpg", "--chat", "internvideo2.5", "--chat-weights", weights]
+    done = run("ask", *arguments, "--library", folder)
+    assert done.code == 0
+    assert done.out.startswith("The best match for “Where is the cat?” is pet.jpg [1].")
+    assert "of the chat model withheld: not supported by the footage" in done.out
+    document = json.loads(run("ask", *arguments, "--unsupported", "mark", "--library", folder, "--json").out)
+    assert document["sentences"]
+    assert all(each["verdict"] != "supported" and each["reason"] for each in document["sentences"])
+    assert all(f"{each['text']} (not verified)" in document["answer"] for each in document["sentences"])
