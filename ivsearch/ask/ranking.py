@@ -36,7 +36,7 @@ def rank(
         rivals[media_id] = max(fit, rivals.get(media_id, fit))
     chance = gallery.scatter(vector) * chance_lead(gallery.n_clips)
     return [
-        (found[i], support(found[i], fits[i], lead(found[i], fits[i], rivals) - chance, kind))
+        (found[i], support(found[i], fits[i], lead(found[i], fits[i], rivals, chance), kind))
         for i in _spread(found, order, k)
     ]
 
@@ -48,11 +48,12 @@ def support(shown: Shown, fit: float, ahead: float, kind: str | None) -> float:
     return max(likely, asked) if asked >= SEEN else likely
 
 
-def lead(shown: Shown, fit: float, rivals: Mapping[MediaId, float]) -> float:
-    """How far ahead of the best of other files it is, on average; 0 where there are none."""
+def lead(shown: Shown, fit: float, rivals: Mapping[MediaId, float], chance: float) -> float:
+    """How far ahead of the best of other files it is, on average, beyond ``chance``; 0 where there are no others: a
+    library of one file says nothing either way."""
     others = (x for media_id, x in rivals.items() if media_id != shown.evidence.hit.media_id)
     best = sorted(others, reverse=True)[:RIVALS]
-    return sum(fit - x for x in best) / len(best) if best else 0.0
+    return sum(fit - x for x in best) / len(best) - chance if best else 0.0
 
 
 @cache
