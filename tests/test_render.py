@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ivsearch.domain import Hit, Hits, MediaKind, Moment, Outcome, Query, Space
-from ivsearch.render import IndexSummary, clock, hits_text, length, printable, size, summary_text
+from ivsearch.render import IndexSummary, clock, hits_text, length, printable, size, steady, summary_text
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,10 @@ def test_a_summary_names_what_was_there(video_s: float, images: int, text: str) 
     counts = Counter({Outcome.INDEXED: 2})
     summary = IndexSummary(Path("/library"), counts, (), 0, (), video_s, images, 10.0)
     assert summary_text(summary, quiet=False).splitlines()[1] == f"{text}, in /library"
+
+
+def test_what_a_model_says_cannot_steer_the_terminal() -> None:
+    assert steady("two\n\tlines \x1b[31mred\r\x07 猫 👩‍🚀") == "two\n\tlines \\x1b[31mred\\r\\x07 猫 👩‍🚀"
 
 
 def test_negative_scores_keep_the_columns() -> None:

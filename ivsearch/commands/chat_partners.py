@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ivsearch import wire
 from ivsearch.commands.options import warn
-from ivsearch.domain import Answer, Turn
+from ivsearch.domain import Answer, Piece, Turn
 from ivsearch.errors import AnswerCut, MediaError
-from ivsearch.render import answer_text, steady
+from ivsearch.render import sources_text, steady
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,15 +79,22 @@ class Librarian:
         self._library, self._k = library, k
 
     def tell(self, asked: Asked, echo: Echo) -> str:
-        answer = self._answer(asked)
-        echo(answer_text(answer) + "\n")
+        answer = self._answer(asked, echo)
+        sources = sources_text(answer)
+        echo(f"\n\n{sources}\n" if sources else "\n")
         return answer.text
 
     def document(self, asked: Asked) -> dict[str, Any]:
-        return wire.answer(self._answer(asked))
+        return wire.answer(self._answer(asked, lambda text: None))
 
-    def _answer(self, asked: Asked) -> Answer:
-        answer = self._library.ask(asked.question, k=self._k, history=[Turn(*turn) for turn in asked.history])
+    def _answer(self, asked: Asked, echo: Echo) -> Answer:
+        """Each piece is echoed when it is checked."""
+        history = [Turn(*turn) for turn in asked.history]
+        for event in self._library.ask_stream(asked.question, k=self._k, history=history):
+            if isinstance(event, Piece):
+                echo(event.text)
+            else:
+                answer = event
         complaints = self._library.searcher().complaints
         warn(complaints)
         complaints.clear()
