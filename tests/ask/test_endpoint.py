@@ -250,7 +250,7 @@ def test_the_server_says_when_to_come_back(wire: Wire) -> None:
 def test_too_late_is_not_waited_for(wire: Wire, later: str) -> None:
     wire.answers = [status(429, Retry_After=later)]
     started = time.monotonic()
-    with pytest.raises(NetworkError, match=r"has too much to do \(429\): it asks to come back in 3[56]\d\d s$"):
+    with pytest.raises(NetworkError, match=r"has too much to do \(429\): it asks to come back in \d{4} s$"):
         ask(wire)
     assert time.monotonic() - started < 1
 
