@@ -177,9 +177,9 @@ def main() -> None:
             for each in scored[:: max(1, len(scored) // arguments.show)] if arguments.show else []:
                 print(f"  {each.case.question} {each.case.accept}\n    {each.answer.text}")
     report["seconds an answer"] = {"cpu_s": seconds(plain, asked)}
-    for setting, group in (("where", where), ("described", described), ("bare", asked)):
+    for setting, questions in (("where", where), ("described", described), ("bare", asked)):
         for half, odd in (("even", False), ("odd", True)):
-            chosen = [[case for case in each if case.odd is odd] for each in (group, absent)]
+            chosen = [[case for case in each if case.odd is odd] for each in (questions, absent)]
             report[f"not shown {setting} {half}"] = refusals(finder, *chosen)
     show(report)
     if arguments.json:
@@ -327,8 +327,8 @@ def weigh(case: Case, finder: Finder, gallery: Gallery, drop: bool) -> tuple[flo
     for each, fit in zip(shown, fits, strict=True):
         rivals[each.evidence.hit.media_id] = max(fit, rivals.get(each.evidence.hit.media_id, fit))
     best = int(np.argmax(fits))
-    ahead = lead(shown[best], fits[best], rivals) - gallery.scatter(vector) * chance_lead(gallery.n_clips)
-    return fits[best], ahead, shown[best].evidence.hit.path.name == case.file
+    chance = gallery.scatter(vector) * chance_lead(gallery.n_clips)
+    return fits[best], lead(shown[best], fits[best], rivals, chance), shown[best].evidence.hit.path.name == case.file
 
 
 def logistic(x: np.ndarray, y: np.ndarray, steps: int = 200) -> np.ndarray:
