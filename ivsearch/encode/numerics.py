@@ -7,7 +7,7 @@ import torch
 from ivsearch.encode.table import LoadRequest
 from ivsearch.errors import NotFinite
 from ivsearch.models.attention import check_attention
-from ivsearch.models.dtypes import FP8, choose_dtype, torch_dtype
+from ivsearch.models.dtypes import FP8, choose_dtype, more_exact, torch_dtype
 from ivsearch.models.lazy_internvl import Numerics
 from ivsearch.models.spread import find_devices
 
@@ -32,9 +32,6 @@ def check_numerics(request: LoadRequest) -> Numerics:
 def not_finite(encoder: str, numerics: Numerics) -> NotFinite:
     """What to say when vectors, captions or judgements come out as NaN or infinity."""
     used = {str(dtype).removeprefix("torch.") for dtype in (numerics.vision, numerics.language)}
-    advice = {
-        "bfloat16": "take --dtype float32",
-        "float16": "take --dtype bfloat16 or float32",
-        "float32": "the weights may be damaged, check them with `ivsearch models verify`",
-    }[min(used)]
-    return NotFinite(f"encoder {encoder!r} gives no finite numbers in {' and '.join(sorted(used))}: {advice}")
+    return NotFinite(
+        f"encoder {encoder!r} gives no finite numbers in {' and '.join(sorted(used))}: {more_exact(min(used))}"
+    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ivsearch.errors import NotFinite, UsageError
+from ivsearch.errors import UsageError
 from ivsearch.models.fused import has_kernels
 from ivsearch.models.kv_cache import KVCache
 from ivsearch.models.language_model import LanguageModel
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Sampling:
             raise UsageError(f"temperature must be 0 (always the likeliest word) or above, not {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must be from 0 to {2**63 - 1}, not {self.seed}")
         if self.top_k < 0:
             raise UsageError(f"top_k must be 0 (no limit) or above, not {self.top_k}")
 
@@ -46,15 +51,16 @@ class Steps:
         self._ids: Tensor | None = None
         self._logits: Tensor | None = None
         self._warm = False
+        self._recordable = self._can_record()
 
     def __call__(self, ids: Tensor) -> Tensor:
         """The ids (b,) chosen last → logits (b, vocabulary) float32 of what follows; good until the next call."""
-        if not self._can_record() or not self._warm:
+        if not self._recordable or not self._warm:
             # The first step compiles the kernels, which a recording must not.
             self._warm = True
             return self._step(ids)
-        if self._recorded is None:
-            self._record(ids)
+        if self._recorded is None and not self._record(ids):
+            return self._step(ids)
         assert self._recorded is not None and self._ids is not None and self._logits is not None
         self._ids.copy_(ids)
         self._recorded.replay()
@@ -72,13 +78,22 @@ class Steps:
     def _step(self, ids: Tensor) -> Tensor:
         return self.model.logits(self.model(self.model.embed(ids[:, None]), self.cache)[:, -1])
 
-    def _record(self, ids: Tensor) -> None:
+    def _record(self, ids: Tensor) -> bool:
+        """Whether it went well. Another thread on the same GPU may get in its way."""
+        length = self.cache.length
         self._ids = ids.clone()
         recorded = torch.cuda.CUDAGraph()
-        with torch.cuda.device(ids.device), torch.cuda.graph(recorded):
-            self._logits = self._step(self._ids)
-        self.cache.length -= 1  # recording only counts it
+        try:
+            with torch.cuda.device(ids.device), torch.cuda.graph(recorded, capture_error_mode="thread_local"):
+                self._logits = self._step(self._ids)
+        except RuntimeError as error:
+            log.warning("steps of the language model are not recorded, and slower: %s", error)
+            self._recordable = False
+            self.cache.keep(length)
+            return False
+        self.cache.length = length  # recording only counts
         self._recorded = recorded
+        return True
 
 
 def decode(
@@ -104,7 +119,7 @@ def decode(
             logits = steps(chosen)
         ids, ends, tops = told.read()
         if not all(abs(each) < float("inf") for each in tops):
-            raise NotFinite(f"the language model has no finite numbers in {steps.model.model.norm.weight.dtype}")
+            raise steps.model.not_finite()
         yield [int(each) for each in ids]
         if all(ends):
             return
@@ -137,7 +152,8 @@ def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tu
     top, likeliest = logits.max(-1)
     if sampling.temperature == 0:
         return likeliest, top
-    scaled = logits / sampling.temperature
+    # Less the highest, so that a temperature near 0 makes the others impossible and nothing infinite.
+    scaled = (logits - top[:, None]) / sampling.temperature
     if sampling.top_k and sampling.top_k < scaled.shape[-1]:
         least = scaled.topk(sampling.top_k).values[:, -1:]
         scaled = scaled.masked_fill(scaled < least, -torch.inf)

@@ -30,3 +30,10 @@ def choose_dtype(who: str, name: str, devices: Sequence[torch.device]) -> str:
 def torch_dtype(name: str) -> torch.dtype:
     """Of weights and states; where products are in FP8, what stands between them is in bfloat16."""
     return DTYPES.get(name, torch.bfloat16)
+
+
+def more_exact(name: str) -> str:
+    """What to do when numbers of this dtype come out as NaN or infinity."""
+    if name == "float32":
+        return "the weights may be damaged, check them with `ivsearch models verify`"
+    return "take --dtype bfloat16 or float32" if name == "float16" else "take --dtype float32"

@@ -82,8 +82,13 @@ def attend_grouped(
 
         # Its causal sight ends at the last key, as it should behind earlier places.
         return flash_attn_func(query, keys.transpose(1, 2), values.transpose(1, 2), causal=True).flatten(2)
+    grouped = not query.is_cuda or (mask is None and n == keys.shape[2] and has_kernels(query))
+    if not grouped:
+        # On CUDA, torch shares keys between heads only in its flash kernel; elsewhere it would hold all scores at once.
+        group = query.shape[2] // keys.shape[1]
+        keys, values = keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
     mixed = F.scaled_dot_product_attention(
-        query.transpose(1, 2), keys, values, attn_mask=mask, is_causal=mask is None and n > 1, enable_gqa=True
+        query.transpose(1, 2), keys, values, attn_mask=mask, is_causal=mask is None and n > 1, enable_gqa=grouped
     )
     return mixed.transpose(1, 2).flatten(2)
 

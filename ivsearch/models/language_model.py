@@ -13,8 +13,10 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from ivsearch.errors import NotFinite
 from ivsearch.models.attention import Attention
 from ivsearch.models.chat_config import LanguageConfig
+from ivsearch.models.dtypes import more_exact
 from ivsearch.models.float8 import Rows8
 from ivsearch.models.fused import add_norm, gate_joined, has_kernels, normalise
 from ivsearch.models.grouped_attention import Heads, attend_grouped, lay
@@ -232,9 +234,12 @@ class LanguageModel(nn.Module):
     def join(self) -> None:
         """Lays weights side by side, a layer at a time. Once, after the weights are loaded: their names change."""
         for layer in self.blocks():
-            layer.feeding.join()
-            if isinstance(layer.attending, LlamaAttention):
-                layer.attending.join()
+            join(layer)
+
+    def not_finite(self) -> NotFinite:
+        """The error for NaN or infinity among its numbers."""
+        dtype = str(self.model.norm.weight.dtype).removeprefix("torch.")
+        return NotFinite(f"the language model gives no finite numbers in {dtype}: {more_exact(dtype)}")
 
     def cache(self, rows: int, capacity: int) -> KVCache:
         """An empty one. Raises torch.OutOfMemoryError without room."""
@@ -293,6 +298,12 @@ class LanguageModel(nn.Module):
         steps = torch.arange(0, d, 2, dtype=torch.float32, device=places.device) / d
         angles = places[..., None] * (1.0 / base**steps)
         return angles.cos(), angles.sin()
+
+
+def join(layer: Layer) -> None:
+    layer.feeding.join()
+    if isinstance(layer.attending, LlamaAttention):
+        layer.attending.join()
 
 
 def _linear(inputs: int, outputs: int, bias: bool = False) -> nn.Linear:

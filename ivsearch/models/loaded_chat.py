@@ -6,24 +6,26 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ivsearch.errors import NotFinite, UsageError
 from ivsearch.models.attention import Attention, check_attention
 from ivsearch.models.chat_config import ChatConfig, chat_config
 from ivsearch.models.checkpoint import Checkpoint, open_checkpoint
-from ivsearch.models.dtypes import FP8, choose_dtype, torch_dtype
+from ivsearch.models.dtypes import FP8, choose_dtype, more_exact, torch_dtype
 from ivsearch.models.features import Features
 from ivsearch.models.feed import Feed
 from ivsearch.models.float8 import convert_to_float8
 from ivsearch.models.intern_vit import InternViT
 from ivsearch.models.internvl_chat import InternVLChat, whole_groups
+from ivsearch.models.language_model import join
 from ivsearch.models.spread import SPARE_BYTES, Where, find_devices, free_memory, plan
 from ivsearch.models.tiling import to_pixels
 
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 RECIPE = 1
 CPU_TILES_AT_ONCE = 8
 GPU_TILES_AT_ONCE = 64
+LAYERS = "language_model.model.layers."
 WHAT = "a chat model of the InternVL family"
 # What stays together when a model is spread: a layer, or one of these.
 UNITS = re.compile(r"(.*\blayers\.\d+|vision_model\.embeddings|mlp1|language_model\.\w+\.\w+|language_model\.\w+)\.")
@@ -82,7 +85,7 @@ class LoadedChat:
         """
         found = torch.cat([self._seen(part) for part in parts])
         if not torch.isfinite(found).all():
-            raise NotFinite(f"the vision model gives no finite numbers in {self.dtype}: {_more_exact(self.dtype)}")
+            raise NotFinite(f"the vision model gives no finite numbers in {self.dtype}: {more_exact(self.dtype)}")
         return Features(found)
 
     def _seen(self, tiles: NDArray[np.uint8]) -> Tensor:
@@ -131,13 +134,13 @@ def open_internvl_chat(folder: Path, *, device: str, dtype: str = "", attention:
         checkpoint = checkpoint.without(TASK_HEADS)
     model = _empty(config, kernel)
     checkpoint.expect(_shapes(model, config), WHAT)
-    where = _places(model, devices, torch_dtype(dtype))
+    where = _places(model, devices, dtype)
     try:
         _fill(model, checkpoint, where, dtype)
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
-        raise UsageError(_no_room(checkpoint, device, dtype)) from error
+        raise UsageError(_no_room(model, device, dtype)) from error
     return LoadedChat(model, checkpoint, model.language_model.model.words.weight.device, dtype)
 
 
@@ -154,15 +157,26 @@ def _shapes(model: InternVLChat, config: ChatConfig) -> dict[str, tuple[int, ...
     return shapes | {f"vision_model.{name}": tuple(slot.shape) for name, slot in whole.state_dict().items()}
 
 
-def _places(model: InternVLChat, devices: tuple[torch.device, ...], dtype: torch.dtype) -> Where:
+def _places(model: InternVLChat, devices: tuple[torch.device, ...], dtype: str) -> Where:
     """One copy, as replies come one after the other: on the first device with room for it, else spread over all."""
     parts = ("vision_model.", "mlp1.", "language_model.")  # in the order a forward pass comes to them
     slots = model.state_dict()
-    sizes = {name: slots[name].numel() * dtype.itemsize for part in parts for name in slots if name.startswith(part)}
+    sizes = {
+        name: slots[name].numel() * _bytes_each(name, slots[name], dtype)
+        for part in parts
+        for name in slots
+        if name.startswith(part)
+    }
     free_bytes = free_memory(devices)
     needed = sum(sizes.values()) + SPARE_BYTES
     roomy = [device for device, free in zip(devices, free_bytes, strict=True) if needed <= free]
     return plan(roomy[:1] or devices, sizes, free_bytes, _unit).copies[0]
+
+
+def _bytes_each(name: str, slot: Tensor, dtype: str) -> int:
+    """Of each number of a tensor, once it is where it is used."""
+    in_fp8 = dtype == FP8 and slot.dim() == 2 and ".layers." in name
+    return 1 if in_fp8 else torch_dtype(dtype).itemsize
 
 
 def _unit(name: str) -> str:
@@ -171,15 +185,22 @@ def _unit(name: str) -> str:
 
 
 def _fill(model: InternVLChat, checkpoint: Checkpoint, where: Where, dtype: str) -> None:
+    """A layer of the language model at a time: with FP8 only one of them is ever there in bfloat16."""
     kind = torch_dtype(dtype)
-    checkpoint.fill(model, device=where, dtype=kind, only=lambda name: not name.startswith("language_model."))
+    checkpoint.fill(model, device=where, dtype=kind, only=lambda name: not name.startswith(LAYERS))
     if dtype == FP8:
         convert_to_float8(model.vision_model.encoder)
-    checkpoint.fill(model, device=where, dtype=kind, only=lambda name: name.startswith("language_model."))
-    model.language_model.join()
-    if dtype == FP8:
-        # The head, whose logits are compared closely, stays as it is.
-        convert_to_float8(model.language_model.model)
+    for index, layer in enumerate(model.language_model.blocks()):
+        prefix = f"{LAYERS}{index}."
+        checkpoint.fill(model, device=where, dtype=kind, only=partial(_begins, prefix))
+        join(layer)
+        if dtype == FP8:
+            # The head, whose logits are compared closely, stays as it is.
+            convert_to_float8(cast(nn.Module, layer))
+
+
+def _begins(prefix: str, name: str) -> bool:
+    return name.startswith(prefix)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -187,16 +208,11 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _more_exact(dtype: str) -> str:
-    if dtype == "float32":
-        return "the weights may be damaged, check them with `ivsearch models verify`"
-    return "take --dtype bfloat16 or float32" if dtype == "float16" else "take --dtype float32"
-
-
-def _no_room(checkpoint: Checkpoint, device: str, dtype: str) -> str:
-    numbers = sum(int(np.prod(entry.shape, dtype=np.int64)) for entry in checkpoint.entries.values())
-    needed = numbers * torch_dtype(dtype).itemsize / 2**30
+def _no_room(model: InternVLChat, device: str, dtype: str) -> str:
+    # While a model is filled, its names change.
+    slots = _empty(model.config, Attention.SDPA).state_dict()
+    needed = sum(slot.numel() * _bytes_each(name, slot, dtype) for name, slot in slots.items()) / 2**30
     return (
-        f"no room for the weights: {needed:.1f} GiB in {torch_dtype(dtype)} on {device}. Take --dtype bfloat16 or fp8, "
+        f"no room for the weights: {needed:.1f} GiB in {dtype} on {device}. Take --dtype bfloat16 or fp8, "
         "--device auto to spread them over all GPUs, --device cpu, or a smaller model of the family"
     )

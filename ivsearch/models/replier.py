@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ivsearch.errors import NotFinite, UsageError
+from ivsearch.errors import UsageError
 from ivsearch.models.decoding import GREEDY, Sampling, Steps, decode
 from ivsearch.models.features import Features
 from ivsearch.models.kv_cache import KVCache
@@ -29,6 +29,7 @@ class Replier:
         self.context_id, self.stop_ids, self.pad_id = context_id, stop_ids, pad_id
         self.reused = 0
         """How many places of the last prompt had been read before."""
+        self._turn = 0
         self._read: list[int] = []
         self._seen: Tensor | None = None
         self._steps: Steps | None = None
@@ -40,11 +41,14 @@ class Replier:
         """The ids of a reply as they come, the stop id as the last if it came.
 
         ``features`` in the order of the context tokens in ``ids``. Raises UsageError when their numbers differ, for a
-        prompt too long for the model and when there is no room, NotFinite when the network gives NaN.
+        prompt too long for the model, when there is no room, and when another reply was begun before this one ended;
+        NotFinite when the network gives NaN.
         """
         seen = self._rows(ids, features)
         if max_new_tokens < 1:
             return
+        self._turn += 1
+        turn = self._turn
         logits, steps = self._begin(list(ids), seen, max_new_tokens)
         before: list[int] = []
         for (token,) in decode(
@@ -59,6 +63,8 @@ class Replier:
             self._read += before
             before = [token]
             yield token
+            if turn != self._turn:
+                raise UsageError("another question was asked before this reply had ended: ask this one again")
 
     @torch.inference_mode()
     def batch(
@@ -97,25 +103,40 @@ class Replier:
     def _begin(self, ids: list[int], seen: Tensor | None, max_new_tokens: int) -> tuple[Tensor, Steps]:
         """Reads what is new in the prompt → the logits (1, vocabulary) of its last place."""
         self._check_length(len(ids) + max_new_tokens)
+        try:
+            found = self._try(ids, seen, max_new_tokens)
+            if found is None and self._steps is not None:
+                # Here, where the error and with it the states it held are gone: without the conversation before.
+                self.forget()
+                torch.cuda.empty_cache()
+                found = self._try(ids, seen, max_new_tokens)
+        except BaseException:
+            self.forget()
+            raise
+        if found is None:
+            self.forget()
+            raise UsageError(_no_room(len(ids)))
+        self._read = ids
+        return found
+
+    def _try(self, ids: list[int], seen: Tensor | None, max_new_tokens: int) -> tuple[Tensor, Steps] | None:
+        """None when there is no room."""
         # Of a prompt known throughout, the last place is read again for its logits.
         self.reused = min(self._common(ids, seen), len(ids) - 1)
         self._read, self._seen = self._read[: self.reused], seen
         try:
             steps = self._room(len(ids) + max_new_tokens)
             steps.cache.keep(self.reused)
-            x = self._embed([ids], None if seen is None else seen)[:, self.reused :]
-            logits = self.model.logits(self.model(x, steps.cache)[:, -1])
-        except torch.OutOfMemoryError as error:
-            self.forget()
-            raise UsageError(_no_room(len(ids))) from error
-        except BaseException:
-            self.forget()
-            raise
-        self._read = ids
-        return _finite(logits, self.model), steps
+            x = self._embed([ids], seen)[:, self.reused :]
+            return self._finite(self.model.logits(self.model(x, steps.cache)[:, -1])), steps
+        except torch.OutOfMemoryError:
+            return None
 
     def _common(self, ids: list[int], seen: Tensor | None) -> int:
         """How many places the prompt has in common with what is in the cache, by id and by what is seen there."""
+        config = self.model.config
+        if config.rope_factor is not None and max(len(ids), len(self._read)) > config.max_position_embeddings:
+            return 0  # beyond that length all keys turn by how many there are
         n = next((i for i, (a, b) in enumerate(zip(ids, self._read, strict=False)) if a != b), None)
         n = min(len(ids), len(self._read)) if n is None else n
         looks = [i for i, each in enumerate(ids[:n]) if each == self.context_id]
@@ -123,16 +144,22 @@ class Replier:
             return n
         if seen is None or self._seen is None or self._seen.shape[1:] != seen.shape[1:]:
             return looks[0]
-        same = (self._seen[: len(looks)] == seen[: len(looks)]).all(-1).tolist()
-        return n if all(same) else looks[same.index(False)]
+        # A model may say the context token itself: nothing was seen there.
+        count = min(len(looks), len(seen), len(self._seen))
+        same = (self._seen[:count] == seen[:count]).all(-1).tolist()
+        alike = same.index(False) if False in same else count
+        return n if alike == len(looks) else looks[alike]
 
     def _room(self, places: int) -> Steps:
         """Steps with a cache for so many places, its filled slots those that can be used again."""
         old = None if self._steps is None else self._steps.cache
         if old is not None and old.capacity >= places and self._steps is not None:
             return self._steps
+        if not self.reused:
+            # Before there is another one: they may be gigabytes.
+            old = self._steps = None
         cache = self.model.cache(1, _rounded(places, self.model.devices[0]))
-        if old is not None and self.reused:
+        if old is not None:
             for kept, before in zip([*cache.keys, *cache.values], [*old.keys, *old.values], strict=True):
                 kept[:, :, : self.reused] = before[:, :, : self.reused]
         self._steps = Steps(self.model, cache)
@@ -151,10 +178,14 @@ class Replier:
             cache = self.model.cache(len(prompts), longest + max_new_tokens)
             cache.pad(missing)
             x = self._embed(padded, torch.cat(looked) if looked else None)
-            logits = self.model.logits(self.model(x, cache)[:, -1])
+            return cache, self._finite(self.model.logits(self.model(x, cache)[:, -1]))
         except torch.OutOfMemoryError as error:
             raise UsageError(_no_room(longest * len(prompts))) from error
-        return cache, _finite(logits, self.model)
+
+    def _finite(self, logits: Tensor) -> Tensor:
+        if not torch.isfinite(logits).all():
+            raise self.model.not_finite()
+        return logits
 
     def _rows(self, ids: Sequence[int], features: Features | None) -> Tensor | None:
         """Features as rows (places, width), as many as there are context tokens."""
@@ -185,15 +216,6 @@ class Replier:
                 f"prompt and reply have {places} tokens, and the model reads {config.max_position_embeddings}: take "
                 "fewer frames or pictures, or begin a new conversation"
             )
-
-
-def _finite(logits: Tensor, model: LanguageModel) -> Tensor:
-    if not torch.isfinite(logits).all():
-        raise NotFinite(
-            f"the language model has no finite numbers in {model.model.norm.weight.dtype}: "
-            "take --dtype bfloat16 or float32"
-        )
-    return logits
 
 
 def _rounded(places: int, device: torch.device) -> int:

@@ -84,6 +84,47 @@ def test_a_recorded_step_is_the_step(cuda: torch.device) -> None:
         assert cache.length == plain.length == step + 1
 
 
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2]])
+def test_replies_with_recorded_steps_are_those_without(
+    cuda: torch.device, shape: tuple[str, int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conversations, replies broken off, growing room and batches: greedy ids, step by step, in the same numbers."""
+    model = drawn(*shape, cuda)
+
+    def replier() -> Replier:
+        return Replier(model, context_id=999, stop_ids=frozenset({-1}), pad_id=0)
+
+    def talk(asked: Replier) -> list[list[int]]:
+        first, long = list(range(100, 300)), [3 + i % 900 for i in range(4200)]
+        found = [list(asked.stream(first, None, max_new_tokens=30))]
+        second = [*first, *found[0], 7, 8, 9]
+        broken = asked.stream(second, None, max_new_tokens=30)
+        found.append([next(broken) for _ in range(10)])
+        broken.close()
+        found.append(list(asked.stream(second, None, max_new_tokens=30)))
+        found.append(list(asked.stream(long, None, max_new_tokens=30)))
+        found.append(list(asked.stream([*long[:4150], 5, 6], None, max_new_tokens=30)))
+        return found + asked.batch([first, second, first[:50]], [None] * 3, max_new_tokens=30)
+
+    recorded = talk(replier())
+    monkeypatch.setattr(Steps, "_can_record", lambda self: False)
+    assert talk(replier()) == recorded
+
+
+@torch.inference_mode()
+def test_a_padded_batch_of_long_prompts_needs_no_room_for_all_scores(cuda: torch.device) -> None:
+    model = drawn(*SHAPES[0], cuda)
+    asked = Replier(model, context_id=999, stop_ids=frozenset({-1}), pad_id=0)
+    asked.batch([[5] * 20, [5] * 30], [None] * 2, max_new_tokens=2)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    rows, length = 4, 4000
+    asked.batch([[5 + i % 900 for i in range(length - row)] for row in range(rows)], [None] * rows, max_new_tokens=2)
+    # Scores of all heads in float32 would be 8.2 GB.
+    assert torch.cuda.max_memory_allocated() - before < 3e9
+
+
 class Asked:
     """One fixture on a device."""
 

@@ -35,9 +35,9 @@ def test_without_temperature_the_likeliest_is_chosen() -> None:
     assert drawn(Sampling()).tolist() == [1, 0, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("temperature", [1e-38, 0.5, 1.0, 2.0])
 def test_temperature_divides_the_scores(temperature: float) -> None:
-    assert close(drawn(Sampling(temperature=temperature)), softmax(LOGITS / temperature))
+    assert close(drawn(Sampling(temperature=temperature)), softmax((LOGITS - 2.0) / temperature))
 
 
 def test_top_k_leaves_the_likeliest_k() -> None:
@@ -74,6 +74,7 @@ def test_nan_shows_in_the_highest_score() -> None:
         ({"temperature": float("nan")}, "temperature must be 0"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, not 0.0"),
         ({"top_p": 1.5}, "top_p must be above 0 and at most 1, not 1.5"),
+        ({"seed": 2**70}, "seed must be from 0 to 9223372036854775807, not 1180591620717411303424"),
         ({"top_k": -1}, "top_k must be 0 .* or above, not -1"),
     ],
 )

@@ -191,7 +191,7 @@ def test_no_room_for_the_weights(shared: Path, tmp_path: Path) -> None:
     (large / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-c", NO_ROOM, str(small), str(large)]
     found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MALLOC_ARENA_MAX": "1"})
-    assert "no room for the weights: 0.1 GiB in torch.float32 on cpu. Take --dtype" in found.stdout, found.stderr
+    assert "no room for the weights: 0.1 GiB in float32 on cpu. Take --dtype" in found.stdout, found.stderr
 
 
 def test_half_precision_is_near(shared: Path) -> None:
