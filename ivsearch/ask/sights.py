@@ -7,6 +7,7 @@ import logging
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from ivsearch.ask.chat import Look
 from ivsearch.domain import Frame, MediaId
 from ivsearch.errors import MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
+from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.official_frames import official_frames
 from ivsearch.models.features import Features
 from ivsearch.models.loaded_chat import LoadedChat
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # Times are rounded; this keeps each on its own frame.
 HAIR_S = 0.0005
+# Files of which it is remembered what they hold, as long as they do not change.
+MOST_FILES = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +57,7 @@ class Sights:
 
     def __init__(self, loaded: LoadedChat, store: VisualTokens | None) -> None:
         self.loaded, self.config, self.store = loaded, loaded.config, store
+        self._holds = lru_cache(MOST_FILES)(_holds)
         self._last: tuple[object, Sight] = ((), NOTHING)
 
     @property
@@ -86,7 +91,7 @@ class Sights:
                 f"n_frames must be {'1 or more' if self.group == 1 else f'a multiple of {self.group}'}, "
                 f"not {n_frames}: take {fitting}"
             )
-        key = (*_identity(path), n_frames)
+        key = (_identity(path), n_frames)
         known = self._remembered(key)
         if known is not None:
             return known
@@ -103,7 +108,8 @@ class Sights:
         return self._keep(key, Sight((1,) * len(frames), seen, tuple(looks)))
 
     def of_shots(self, shots: Sequence[Shot], media: dict[int, MediaId]) -> dict[int, Features]:
-        """Features of the frames of each shot, by its label. ``media``: label → Media, for the store.
+        """Features of the frames of each shot, by its label. ``media``: label → Media, for the store; a file that does
+        not hold that Media any more is looked at all the same, and nothing of it is kept.
 
         One whose file cannot be read is complained of and left out.
         """
@@ -116,14 +122,16 @@ class Sights:
         return found
 
     def _of_shot(self, shot: Shot, media_id: MediaId) -> Features:
-        kept = self.store.get(media_id, shot.times_s) if self.store else None
+        identity = _identity(shot.path)
+        store = self.store if self.store and self._holds(identity, media_id) else None
+        kept = store.get(media_id, shot.times_s) if store else None
         if kept is not None:
             return Features.of(kept, self.loaded.device, self.loaded.model.language_model.model.words.weight.dtype)
         frames = excerpt(shot.path, sorted(set(shot.times_s)), transparency=Transparency.DROPPED)
         cut = [self._tiles(frame.pixels, 1) for frame in _shown(frames, shot.times_s)]
         features = self.loaded.look(np.concatenate(cut))
-        if self.store:
-            self.store.put(media_id, shot.times_s, features.to_numpy())
+        if store and _identity(shot.path) == identity:  # else it changed while it was looked at
+            store.put(media_id, shot.times_s, features.to_numpy())
         return features
 
     def _tiles(self, picture: NDArray[np.uint8] | Image.Image, most: int) -> NDArray[np.uint8]:
@@ -148,13 +156,27 @@ def _batched(tiles: Iterator[NDArray[np.uint8]], size: int) -> Iterator[list[NDA
         yield part
 
 
-def _identity(path: Path) -> tuple[object, ...]:
+@dataclass(frozen=True, slots=True)
+class _Identity:
     """A file as it is now: it may be another one by the next question."""
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+
+
+def _holds(file: _Identity, media_id: MediaId) -> bool:
+    """Whether it still is the Media it was indexed as, by a fingerprint of either kind. Raises MediaError when it
+    cannot be read."""
+    return any(fingerprint(file.path, strict=strict) == media_id for strict in (False, True))
+
+
+def _identity(path: Path) -> _Identity:
     try:
         state = path.stat()
     except OSError as error:
         raise MediaError(f"{path} cannot be read: {error.strerror}") from error
-    return (path.resolve(), state.st_size, state.st_mtime_ns)
+    return _Identity(path.resolve(), state.st_size, state.st_mtime_ns)
 
 
 def _shown(frames: Sequence[Frame], times_s: Sequence[float]) -> list[Frame]:

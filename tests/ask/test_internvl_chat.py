@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -15,7 +16,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 from ivsearch.ask import load_chat
 from ivsearch.ask.chat import ChatModel, Watcher
@@ -23,6 +26,7 @@ from ivsearch.ask.internvl_chat import InternVLWatcher, Prompt
 from ivsearch.ask.script import script
 from ivsearch.domain import Evidence, Hit, MediaKind, Moment, Turn
 from ivsearch.errors import MediaError, UsageError, WeightsError
+from ivsearch.media.fingerprint import fingerprint
 from ivsearch.models.tiling import tiles
 from ivsearch.store.visual_tokens import VisualTokens
 from tests.parity import CHATS, IV25, Parity
@@ -328,22 +332,62 @@ def test_a_clip_that_cannot_be_read_is_left_out(
     assert prompt.ids.count(iv25.tokens.context_id) % (4 * 16) == 0
 
 
-def test_what_is_kept_is_neither_decoded_nor_looked_at_again(shared: Path, video: Path, tmp_path: Path) -> None:
-    def chat() -> ChatModel:
-        return load_chat(
-            "internvideo2.5",
-            weights=shared / "parity" / "iv25_168",
-            visual_tokens=lambda key: VisualTokens(tmp_path / "visual_tokens", key, 1 << 30),
-        )
+def keeping(shared: Path, folder: Path) -> InternVLWatcher:
+    chat = load_chat(
+        "internvideo2.5",
+        weights=shared / "parity" / "iv25_168",
+        visual_tokens=lambda key: VisualTokens(folder / "visual_tokens", key, 1 << 30),
+    )
+    assert isinstance(chat, InternVLWatcher)
+    return chat
 
-    path = tmp_path / "copy.mkv"
-    shutil.copyfile(video, path)
-    asked = ([Turn("What?", "")], [evidence(1, path, 0.0, 2.4), evidence(2, path, 2.4, 4.8)])
-    first = "".join(chat().reply(*asked, max_new_tokens=8))
-    assert first
-    path.unlink()
-    # Another process, in which the video cannot be read any more.
-    assert "".join(chat().reply(*asked, max_new_tokens=8)) == first
+
+def indexed(label: int, path: Path, media_id: str, start_s: float = 0.0, end_s: float = 2.4) -> Evidence:
+    known = evidence(label, path, start_s, end_s)
+    return dataclasses.replace(known, hit=dataclasses.replace(known.hit, media_id=media_id))
+
+
+def looked(chat: InternVLWatcher, shown: Sequence[Evidence]) -> Tensor:
+    features = chat.evidence_prompt([Turn("What?", "")], shown).features
+    assert features is not None
+    return features.tensor
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_kept_is_neither_decoded_nor_looked_at_again(
+    shared: Path, video: Path, tmp_path: Path, strict: bool
+) -> None:
+    media_id = fingerprint(video, strict=strict)
+    shown = [indexed(1, video, media_id), indexed(2, video, media_id, 2.4, 4.8)]
+    chat = keeping(shared, tmp_path)
+    first = looked(chat, shown)
+    # What is found there now cannot have come from the video.
+    assert chat.sights.store is not None
+    for shot in chat.shots(shown):
+        kept = chat.sights.store.get(media_id, shot.times_s)
+        assert kept is not None
+        chat.sights.store.put(media_id, shot.times_s, np.full_like(kept, 7.0))
+    assert not (first == 7.0).any()
+    # Another process.
+    assert (looked(keeping(shared, tmp_path), shown) == 7.0).all()
+
+
+def test_a_file_that_changed_after_it_was_indexed_does_not_speak_for_its_copies(
+    shared: Path, video: Path, iv25: InternVLWatcher, tmp_path: Path
+) -> None:
+    changed, copy = tmp_path / "a.mkv", tmp_path / "b.mkv"
+    shutil.copyfile(video, copy)
+    make_video(shared, changed, 8)
+    media_id = fingerprint(copy)
+    chat = keeping(shared, tmp_path)
+    torch.testing.assert_close(
+        looked(chat, [indexed(1, changed, media_id)]), looked(iv25, [evidence(1, changed, 0, 2.4)])
+    )
+    torch.testing.assert_close(looked(chat, [indexed(1, copy, media_id)]), looked(iv25, [evidence(1, copy, 0, 2.4)]))
+    # Nor do its copies speak for it.
+    torch.testing.assert_close(
+        looked(chat, [indexed(1, changed, media_id)]), looked(iv25, [evidence(1, changed, 0, 2.4)])
+    )
 
 
 def test_without_evidence_the_question_is_asked_alone(iv25: InternVLWatcher) -> None:
