@@ -18,23 +18,23 @@ class Features:
     tensor: Tensor
 
     @classmethod
-    def of(cls, rows: NDArray[np.floating], device: torch.device, dtype: torch.dtype) -> Features:
+    def of(cls, rows: NDArray[np.generic], device: torch.device, dtype: torch.dtype) -> Features:
         """From what ``to_numpy`` gave."""
-        return cls(torch.from_numpy(rows).to(device).to(dtype))
+        tensor = torch.from_numpy(rows)
+        if rows.dtype == np.uint16:
+            tensor = tensor.view(torch.bfloat16)
+        return cls(tensor.to(device).to(dtype))
 
     @classmethod
     def join(cls, parts: Sequence[Features]) -> Features:
         """One after the other, at least one."""
         return cls(torch.cat([part.tensor for part in parts]))
 
-    def to_numpy(self) -> NDArray[np.floating]:
-        """(tiles or frames, tokens, width) in numbers that lose nothing to speak of: float16, and float32 for what is
-        computed in float32 or beyond float16. (bfloat16 has fewer digits; its smallest values end up 3e-8 away.)"""
-        if self.tensor.itemsize == 2:
-            half = self.tensor.to(torch.float16)
-            if torch.isfinite(half).all():
-                return np.asarray(half.cpu().numpy())
-        return np.asarray(self.tensor.float().cpu().numpy())
+    def to_numpy(self) -> NDArray[np.generic]:
+        """(tiles or frames, tokens, width), without loss: float16, float32, or uint16, the bits of bfloat16, which
+        numpy has not."""
+        tensor = self.tensor.view(torch.uint16) if self.tensor.dtype is torch.bfloat16 else self.tensor
+        return np.asarray(tensor.cpu().numpy())
 
     def __len__(self) -> int:
         return len(self.tensor)

@@ -26,10 +26,15 @@ from ivsearch.domain import MediaId
 log = logging.getLogger(__name__)
 
 NAME = "visual_tokens"
-MAGIC = b"IVT1"
+MAGIC = b"IVT2"
 HEAD = struct.Struct("<4sIQ")  # magic, bytes of the JSON header, bytes of the payload
 DIGEST_BYTES = 16
-DTYPES = ("float16", "float32")
+# What a file calls them. numpy has no bfloat16: its 16 bits come and go as uint16.
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float16": np.dtype(np.float16),
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(np.uint16),
+}
 SUFFIX, HALF_WRITTEN = ".tokens", ".tmp"
 LOCK, TOTAL = "lock", "total"
 NUMBER_BYTES = 32  # more than the number in TOTAL takes
@@ -48,7 +53,7 @@ class VisualTokens:
     def __init__(self, folder: Path, space_key: str, limit_bytes: int) -> None:
         self.folder, self.space_key, self.limit_bytes = folder, space_key, limit_bytes
 
-    def get(self, media_id: MediaId, times_s: Sequence[float]) -> NDArray[np.floating] | None:
+    def get(self, media_id: MediaId, times_s: Sequence[float]) -> NDArray[np.generic] | None:
         """The features of the frames at ``times_s`` as they were put, or None. What is damaged is thrown away."""
         path = self._path(media_id, times_s)
         try:
@@ -67,9 +72,9 @@ class VisualTokens:
             os.utime(path)
         return features
 
-    def put(self, media_id: MediaId, times_s: Sequence[float], features: NDArray[np.floating]) -> None:
-        """Keeps float16 or float32 features; those not asked for longest make room. Where that cannot be, on a full
-        disk or in a library that cannot be written to, nothing is kept."""
+    def put(self, media_id: MediaId, times_s: Sequence[float], features: NDArray[np.generic]) -> None:
+        """Keeps features in float16 or float32, or uint16, the bits of bfloat16; those not asked for longest make
+        room. Where that cannot be, on a full disk or in a library that cannot be written to, nothing is kept."""
         blob = _pack(self._header(media_id, times_s, features), features)
         path = self._path(media_id, times_s)
         if len(blob) + NUMBER_BYTES > self.limit_bytes:
@@ -118,9 +123,9 @@ class VisualTokens:
         name = hashlib.blake2b(np.asarray(times_s, "<f8").tobytes(), digest_size=DIGEST_BYTES).hexdigest()
         return self.folder / self.space_key[:SPACE_DIGITS] / media_id[:2] / media_id / f"{name}{SUFFIX}"
 
-    def _header(self, media_id: MediaId, times_s: Sequence[float], features: NDArray[np.floating]) -> dict[str, Any]:
+    def _header(self, media_id: MediaId, times_s: Sequence[float], features: NDArray[np.generic]) -> dict[str, Any]:
         times = [float(each) for each in times_s]
-        kind, shape = str(features.dtype), list(features.shape)
+        kind, shape = _kind(features), list(features.shape)
         return {"space": self.space_key, "media_id": media_id, "times_s": times, "dtype": kind, "shape": shape}
 
 
@@ -168,16 +173,21 @@ def _remove(path: Path) -> None:
             parent.rmdir()
 
 
-def _pack(header: dict[str, Any], features: NDArray[np.floating]) -> bytes:
-    if header["dtype"] not in DTYPES:
-        raise TypeError(f"features must be {' or '.join(DTYPES)}, not {header['dtype']}")
+def _kind(features: NDArray[np.generic]) -> str:
+    kind = next((name for name, dtype in DTYPES.items() if dtype == features.dtype), None)
+    if kind is None:
+        raise TypeError(f"features must be {', '.join(map(str, DTYPES.values()))}, not {features.dtype}")
+    return kind
+
+
+def _pack(header: dict[str, Any], features: NDArray[np.generic]) -> bytes:
     text = json.dumps(header).encode()
     payload = np.ascontiguousarray(features).astype(features.dtype.newbyteorder("<"), copy=False).tobytes()
     body = HEAD.pack(MAGIC, len(text), len(payload)) + text + payload
     return body + hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
 
 
-def _unpack(blob: bytes) -> tuple[dict[str, Any], NDArray[np.floating]]:
+def _unpack(blob: bytes) -> tuple[dict[str, Any], NDArray[np.generic]]:
     """Raises ValueError, saying what is wrong."""
     body, digest = blob[:-DIGEST_BYTES], blob[-DIGEST_BYTES:]
     if len(body) < HEAD.size or hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() != digest:
@@ -186,7 +196,19 @@ def _unpack(blob: bytes) -> tuple[dict[str, Any], NDArray[np.floating]]:
     if magic != MAGIC or HEAD.size + header_bytes + payload_bytes != len(body):
         raise ValueError("it is of another format")
     header = json.loads(body[HEAD.size : HEAD.size + header_bytes])
-    kind = np.dtype(header["dtype"]).newbyteorder("<")
+    kind, shape = _form(header)
     # A copy, which torch may write to.
-    features = np.frombuffer(body, kind, offset=HEAD.size + header_bytes).reshape(header["shape"])
-    return header, features.astype(header["dtype"])
+    features = np.frombuffer(body, kind.newbyteorder("<"), offset=HEAD.size + header_bytes).reshape(shape)
+    return header, features.astype(kind)
+
+
+def _form(header: Any) -> tuple[np.dtype[Any], list[int]]:
+    """dtype and shape, which another program may have written. Raises ValueError."""
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    kind, shape = header.get("dtype"), header.get("shape")
+    if not isinstance(kind, str) or kind not in DTYPES:
+        raise ValueError(f"it holds {kind!r}, not {', '.join(DTYPES)}")
+    if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
+        raise ValueError(f"its shape is {shape!r}")
+    return DTYPES[kind], shape

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -42,9 +44,9 @@ def tokens(tmp_path: Path) -> VisualTokens:
     return VisualTokens(tmp_path / "visual_tokens", "model-a", LIMIT)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.uint16])
 def test_what_was_put_comes_back(tokens: VisualTokens, dtype: type) -> None:
-    features: NDArray[np.floating] = seen(1).astype(dtype)
+    features: NDArray[np.generic] = (1000 * seen(1)).astype(np.int32).astype(dtype)
     tokens.put(media(1), times(1), features)
     found = VisualTokens(tokens.folder, "model-a", LIMIT).get(media(1), tuple(times(1)))
     assert found is not None and found.dtype == dtype and found.flags.writeable
@@ -64,7 +66,7 @@ def test_other_media_times_and_models_find_nothing(tokens: VisualTokens) -> None
 
 
 def test_other_numbers_are_refused(tokens: VisualTokens) -> None:
-    with pytest.raises(TypeError, match="float16 or float32, not float64"):
+    with pytest.raises(TypeError, match=r"^features must be float16, float32, uint16, not float64$"):
         tokens.put(media(1), times(1), seen(1).astype(np.float64))
 
 
@@ -214,6 +216,37 @@ def test_flipped_bits_and_torn_files_are_thrown_away(tokens: VisualTokens) -> No
         assert not path.exists()
     tokens.put(media(1), times(1), seen(1))
     assert tokens.get(media(1), times(1)) is not None
+
+
+FORMS = {
+    "nothing": "{}",
+    "a list": "[]",
+    "a number": "1",
+    "no JSON": "{",
+    "no dtype": '{"shape": [1]}',
+    "another dtype": '{"dtype": "float64", "shape": [1]}',
+    "a list of dtypes": '{"dtype": ["float16"], "shape": [1]}',
+    "no shape": '{"dtype": "float16"}',
+    "a shape of words": '{"dtype": "float16", "shape": ["a"]}',
+    "a shape below 0": '{"dtype": "float16", "shape": [-1]}',
+    "another shape": '{"dtype": "float16", "shape": [5, 1000000]}',
+}
+
+
+@pytest.mark.parametrize("what", FORMS)
+def test_a_note_of_another_form_is_thrown_away_whatever_its_checksum(tokens: VisualTokens, what: str) -> None:
+    header, payload = FORMS[what].encode(), bytes(4096)
+    tokens.put(media(1), times(1), seen(1))
+    (path,) = tokens.folder.rglob("*.tokens")
+    body = struct.pack("<4sIQ", path.read_bytes()[:4], len(header), len(payload)) + header + payload
+    blob = body + hashlib.blake2b(body, digest_size=16).digest()
+    path.write_bytes(blob)
+    assert tokens.get(media(1), times(1)) is None
+    assert not path.exists()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(blob)
+    assert drop_damaged(tokens.folder) == 1
+    assert not path.exists()
 
 
 def test_drop_damaged(tokens: VisualTokens) -> None:
