@@ -33,27 +33,27 @@ KEPT_BYTES = 2 << 30
 
 
 class Looking:
-    """Seconds that ``LoadedChat.look`` takes."""
+    """Seconds that ``LoadedChat.watch`` takes, decoding among them."""
 
     def __init__(self) -> None:
         self.wall_s, self.frames = 0.0, 0
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        look = LoadedChat.look
+        watch = LoadedChat.watch
 
-        def timed(loaded, tiles):  # type: ignore[no-untyped-def]
+        def timed(loaded, parts):  # type: ignore[no-untyped-def]
             started = time.perf_counter()
-            features = look(loaded, tiles)
+            features = watch(loaded, parts)
             self.wall_s += time.perf_counter() - started
-            self.frames += len(tiles)
+            self.frames += len(features)
             return features
 
-        LoadedChat.look = timed  # type: ignore[method-assign]
+        LoadedChat.watch = timed  # type: ignore[method-assign]
         try:
             yield
         finally:
-            LoadedChat.look = look  # type: ignore[method-assign]
+            LoadedChat.watch = watch  # type: ignore[method-assign]
 
 
 def clips(library: Library, n: int) -> list[Evidence]:

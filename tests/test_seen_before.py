@@ -23,13 +23,13 @@ class Seeing:
 
     def __init__(self, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
         self.library, self.looks = library, 0
-        look = LoadedChat.look
+        watch = LoadedChat.watch
 
-        def counting(loaded: LoadedChat, tiles):  # type: ignore[no-untyped-def]
+        def counting(loaded: LoadedChat, parts):  # type: ignore[no-untyped-def]
             self.looks += 1
-            return look(loaded, tiles)
+            return watch(loaded, parts)
 
-        monkeypatch.setattr(LoadedChat, "look", counting)
+        monkeypatch.setattr(LoadedChat, "watch", counting)
 
     def evidence(self) -> list[Evidence]:
         hits = self.library.search("a cat", k=3)

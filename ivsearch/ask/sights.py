@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -20,7 +19,7 @@ from ivsearch.ask.budget import Shot
 from ivsearch.ask.chat import Look
 from ivsearch.domain import Frame, MediaId
 from ivsearch.errors import MediaError, UsageError
-from ivsearch.media.excerpt import excerpt
+from ivsearch.media.excerpt import frames_at
 from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.official_frames import official_frames
 from ivsearch.models.features import Features
@@ -96,7 +95,6 @@ class Sights:
         if known is not None:
             return known
         frames = official_frames(path, n_frames)
-        # Each is cut down as it comes: hundreds of whole frames would take gigabytes.
         looks: list[Look] = []
 
         def cut() -> Iterator[NDArray[np.uint8]]:
@@ -104,7 +102,7 @@ class Sights:
                 looks.append(Look(index, frame.pts_s))
                 yield self._tiles(frame.pixels, 1)
 
-        seen = self.loaded.watch(map(np.concatenate, _batched(cut(), self.loaded.at_once)))
+        seen = self._watched(cut())
         return self._keep(key, Sight((1,) * len(frames), seen, tuple(looks)))
 
     def of_shots(self, shots: Sequence[Shot], media: dict[int, MediaId]) -> dict[int, Features]:
@@ -127,12 +125,15 @@ class Sights:
         kept = store.get(media_id, shot.times_s) if store else None
         if kept is not None:
             return Features.of(kept, self.loaded.device, self.loaded.model.language_model.model.words.weight.dtype)
-        frames = excerpt(shot.path, sorted(set(shot.times_s)), transparency=Transparency.DROPPED)
-        cut = [self._tiles(frame.pixels, 1) for frame in _shown(frames, shot.times_s)]
-        features = self.loaded.look(np.concatenate(cut))
+        frames = frames_at(shot.path, sorted(set(shot.times_s)), transparency=Transparency.DROPPED)
+        features = self._watched(self._tiles(frame.pixels, 1) for frame in _shown(frames, shot.times_s))
         if store and _identity(shot.path) == identity:  # else it changed while it was looked at
             store.put(media_id, shot.times_s, features.to_numpy())
         return features
+
+    def _watched(self, cut: Iterator[NDArray[np.uint8]]) -> Features:
+        """Tiles, cut as they are asked for: hundreds of whole frames would take gigabytes."""
+        return self.loaded.watch(map(np.concatenate, _batched(cut, self.loaded.at_once)))
 
     def _tiles(self, picture: NDArray[np.uint8] | Image.Image, most: int) -> NDArray[np.uint8]:
         return tiles(
@@ -179,7 +180,14 @@ def _identity(path: Path) -> _Identity:
     return _Identity(path.resolve(), state.st_size, state.st_mtime_ns)
 
 
-def _shown(frames: Sequence[Frame], times_s: Sequence[float]) -> list[Frame]:
+def _shown(frames: Iterable[Frame], times_s: Sequence[float]) -> Iterator[Frame]:
     """The Frame shown at each time. A slow video shows one for several of them."""
-    starts = [frame.pts_s for frame in frames]
-    return [frames[max(bisect_right(starts, time_s + HAIR_S) - 1, 0)] for time_s in times_s]
+    left = list(times_s[::-1])
+    shown: Frame | None = None
+    for frame in frames:
+        while shown is not None and left and left[-1] + HAIR_S < frame.pts_s:
+            left.pop()
+            yield shown
+        shown = frame
+    if shown is not None:
+        yield from [shown] * len(left)

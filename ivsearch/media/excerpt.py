@@ -28,33 +28,41 @@ def excerpt(
 
     A time beyond the end gives the last Frame; a photo is one Frame at 0. Raises MediaError in plain words.
     """
+    return list(frames_at(path, times_s, transparency=transparency, max_pixels=max_pixels))
+
+
+def frames_at(
+    path: Path, times_s: Sequence[float], *, transparency: Transparency, max_pixels: int = MAX_PIXELS
+) -> Iterator[Frame]:
+    """As ``excerpt``, one by one as they are decoded: of large pictures all together would fill the memory."""
     try:
-        if is_still(path):
-            return _of_still(path, times_s, transparency, max_pixels)
-        return _of_video(path, times_s, transparency, max_pixels)
+        read = _of_still if is_still(path) else _of_video
+        yield from read(path, times_s, transparency, max_pixels)
     except READ_FAULTS as error:
         raise MediaError(explain(path, error)) from error
 
 
-def _of_still(path: Path, times_s: Sequence[float], transparency: Transparency, max_pixels: int) -> list[Frame]:
+def _of_still(path: Path, times_s: Sequence[float], transparency: Transparency, max_pixels: int) -> Iterator[Frame]:
     with Still(path, max_pixels=max_pixels, transparency=transparency) as still:
         if not still.is_animated:
-            return [Frame(0.0, still.pixels())]
+            yield Frame(0.0, still.pixels())
+            return
         wanted = [_ticks(time_s, ANIMATION_TIME_BASE) for time_s in times_s]
-        shown = _shown_at(still.pictures(), wanted)
-        return [Frame(float(picture.pts * ANIMATION_TIME_BASE), picture.pixels) for picture in shown]
+        for picture in _shown_at(still.pictures(), wanted):
+            yield Frame(float(picture.pts * ANIMATION_TIME_BASE), picture.pixels)
 
 
-def _of_video(path: Path, times_s: Sequence[float], transparency: Transparency, max_pixels: int) -> list[Frame]:
+def _of_video(path: Path, times_s: Sequence[float], transparency: Transparency, max_pixels: int) -> Iterator[Frame]:
     with Video(path, max_pixels=max_pixels, transparency=transparency) as video:
         first = next(all_pictures(video), None)
         if first is None:
             raise MediaError("no picture can be decoded: damaged, encrypted, or of an unknown kind; copy it again")
         wanted = [first.pts + _ticks(time_s, video.time_base) for time_s in times_s]
-        if _can_seek(video) and wanted[0] > first.pts and (frames := _sought(video, first.pts, wanted)):
-            return frames
+        if _can_seek(video) and wanted[0] > first.pts and (pictures := _sought(video, wanted[0])):
+            yield from _frames(video, first.pts, _shown_at(pictures, wanted))
+            return
     with Video(path, max_pixels=max_pixels, transparency=transparency) as video:
-        return _frames(video, first.pts, _shown_at(all_pictures(video), wanted))
+        yield from _frames(video, first.pts, _shown_at(all_pictures(video), wanted))
 
 
 def _can_seek(video: Video) -> bool:
@@ -63,18 +71,17 @@ def _can_seek(video: Video) -> bool:
     return can_plan(video) and not (video.format == "avi" and video.stream.codec_context.has_b_frames)
 
 
-def _sought(video: Video, first: int, wanted: Sequence[int]) -> list[Frame]:
-    """Decodes from the key frame before the first tick; nothing when seeking did not lead there."""
-    video.container.seek(wanted[0], stream=video.stream)
+def _sought(video: Video, tick: int) -> Iterator[Picture] | None:
+    """Pictures from the key frame before the tick on; None when seeking did not lead there."""
+    video.container.seek(tick, stream=video.stream)
     pictures = all_pictures(video)
     start = next(pictures, None)
-    if start is None or start.pts > wanted[0]:
-        return []
-    return _frames(video, first, _shown_at(chain([start], pictures), wanted))
+    return None if start is None or start.pts > tick else chain([start], pictures)
 
 
-def _frames(video: Video, first: int, pictures: Iterable[Picture]) -> list[Frame]:
-    return [Frame(float((picture.pts - first) * video.time_base), video.pixels(picture.frame)) for picture in pictures]
+def _frames(video: Video, first: int, pictures: Iterable[Picture]) -> Iterator[Frame]:
+    for picture in pictures:
+        yield Frame(float((picture.pts - first) * video.time_base), video.pixels(picture.frame))
 
 
 def _shown_at(pictures: Iterable[T], wanted: Sequence[int]) -> Iterator[T]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -388,6 +389,23 @@ def test_a_file_that_changed_after_it_was_indexed_does_not_speak_for_its_copies(
     torch.testing.assert_close(
         looked(chat, [indexed(1, changed, media_id)]), looked(iv25, [evidence(1, changed, 0, 2.4)])
     )
+
+
+def test_whole_frames_of_a_clip_are_not_held_together(
+    iv25: InternVLWatcher, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Any]] = []
+    most = 0
+
+    def counted(picture: Any, **numbers: Any) -> Any:
+        nonlocal most
+        held.append(weakref.ref(picture))
+        most = max(most, sum(each() is not None for each in held))
+        return tiles(picture, **numbers)
+
+    monkeypatch.setattr("ivsearch.ask.sights.tiles", counted)
+    looked(iv25, [evidence(1, video, 0.0, 4.8)])
+    assert len(held) >= 16 and most <= 2
 
 
 def test_without_evidence_the_question_is_asked_alone(iv25: InternVLWatcher) -> None:

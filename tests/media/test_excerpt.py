@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from ivsearch.errors import MediaError
-from ivsearch.media.excerpt import excerpt
+from ivsearch.media.excerpt import excerpt, frames_at
 from ivsearch.pictures import Transparency
 from tests.media.barcode import encode, read
 
@@ -61,3 +63,16 @@ def test_what_cannot_be_read(tmp_path: Path, content: bytes | None, reason: str)
         (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(MediaError, match=reason):
         excerpt(tmp_path / "a.mp4", [0.0], transparency=WHITE)
+
+
+def test_frames_come_one_by_one(tmp_path: Path) -> None:
+    """Also behind a seek: what is still to come is not held."""
+    path = encode(tmp_path / "a.mp4", range(150), options={"preset": "fast", "bf": "2", "g": "20"})
+    for first in (0.0, 1.0):
+        times_s = [first + 0.1 * step for step in range(30)]
+        held: list[weakref.ref[NDArray[np.uint8]]] = []
+        most = 0
+        for frame in frames_at(path, times_s, transparency=WHITE):
+            held.append(weakref.ref(frame.pixels))
+            most = max(most, sum(each() is not None for each in held))
+        assert len(held) == 30 and most <= 2
