@@ -44,6 +44,11 @@ class BytePairs:
         found = self.tokenizer.token_to_id(text)
         return None if found is None else int(found)
 
+    def text_of(self, token_id: int) -> str | None:
+        """Of a word, as it is written."""
+        known = self.tokenizer.id_to_token(token_id) is not None
+        return str(self.tokenizer.decode([token_id], skip_special_tokens=False)) if known else None
+
 
 def qwen2_pairs(folder: Path) -> BytePairs:
     """Of ``vocab.json`` and ``merges.txt``. Raises WeightsError when they are damaged."""

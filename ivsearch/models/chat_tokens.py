@@ -46,6 +46,8 @@ class Words(Protocol):
 
     def id_of(self, text: str) -> int | None: ...
 
+    def text_of(self, token_id: int) -> str | None: ...
+
 
 class SentencePieces:
     """Words of InternLM2 and Llama."""
@@ -68,11 +70,16 @@ class SentencePieces:
         place = int(self.processor.piece_to_id(text))
         return place if self.processor.id_to_piece(place) == text else None
 
+    def text_of(self, token_id: int) -> str | None:
+        """Of a word, as it is written."""
+        known = token_id < self.processor.get_piece_size()
+        return str(self.processor.id_to_piece(token_id)).replace("\u2581", " ") if known else None
+
 
 class ChatTokens:
     """The tokenizer of a chat model; ``open_chat_tokens`` makes one.
 
-    ``stop_id`` ends a reply. ``pad_id`` fills the shorter prompts of a batch, ``end_pad_id`` its rows after their end.
+    ``stop_id`` ends a reply. ``end_pad_id`` fills the rows of a batch after their end.
     ``context_id``: the token a picture's features take the place of.
     """
 
@@ -83,7 +90,6 @@ class ChatTokens:
         start: Sequence[int],
         *,
         stop: str,
-        pad: str | None,
         end_pad_id: int | None,
         cleans: bool,
     ) -> None:
@@ -94,7 +100,6 @@ class ChatTokens:
         self._stop, self._cleans = stop, cleans
         self.stop_id = self._needed(stop)
         self.context_id = self._needed(CONTEXT)
-        self.pad_id = self.stop_id if pad is None else self._needed(pad)
         self.end_pad_id = self.stop_id if end_pad_id is None else end_pad_id
 
     def _needed(self, text: str) -> int:
@@ -158,8 +163,13 @@ class ChatTokens:
         return text.rstrip() if begun else text.strip()
 
     def neutral(self, text: str) -> str:
-        """``text`` with every added token and ``<image>`` in it pulled apart, so that all of it is read as words."""
-        for name in (*self._added, IMAGE):
+        """``text`` with every added token and ``<image>`` in it pulled apart, so that all of it is read as words.
+
+        A vocabulary may have a name of its own for the id of an added token: InternLM2's knows its ``<|im_end|>`` as
+        ``[UNUSED_TOKEN_145]``.
+        """
+        own = filter(None, map(self._words.text_of, self._by_id))
+        for name in (*self._added, *own, IMAGE):
             text = broken(text, name)
         return text
 
@@ -227,7 +237,6 @@ def open_chat_tokens(folder: Path, config: ChatConfig) -> ChatTokens:
         added,
         start,
         stop=template.stop,
-        pad=listed.names.get("pad_token"),
         end_pad_id=config.language.pad_token_id,
         cleans=_cleans(family, options, written=not isinstance(words, SentencePieces) and not words.composes),
     )

