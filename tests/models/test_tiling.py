@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ivsearch.errors import UsageError
-from ivsearch.models.tiling import grid, tiles, to_pixels
+from ivsearch.models.tiling import count, grid, tiles, to_pixels
 from tests.parity import Parity
 
 CHATS = ("chat_internlm2", "chat_qwen2", "chat_llama")
@@ -92,10 +94,53 @@ def test_a_line_needs_no_more_room_than_its_tiles() -> None:
     assert cut(np.zeros((1, 100_000, 3), np.uint8)).shape == (13, 28, 28, 3)
 
 
-@pytest.mark.parametrize(("least", "most"), [(1, 0), (3, 2), (1, 1001), (0, 4)])
-def test_numbers_of_tiles_that_make_no_sense(least: int, most: int) -> None:
-    with pytest.raises(UsageError, match="max_tiles must be from"):
+MOST = "max_tiles must be a whole number from 1 to 1000, not {}"
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "message"),
+    [
+        (1, 0, MOST.format(0)),
+        (0, 0, MOST.format(0)),
+        (-1, -1, MOST.format(-1)),
+        (1, 1001, MOST.format(1001)),
+        (1, 1.5, MOST.format(1.5)),
+        (3, 2, "min_tiles must be from 1 to max_tiles, 2, not 3"),
+        (0, 4, "min_tiles must be from 1 to max_tiles, 4, not 0"),
+    ],
+)
+def test_numbers_of_tiles_that_make_no_sense(least: int, most: int, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         grid(10, 10, image_size=28, min_tiles=least, max_tiles=most)
+
+
+ARRAY = "a picture must be an array (height, width, 3) of uint8, not {} of {}: convert it to 8-bit RGB"
+NO_PICTURES = {
+    "no width": (Image.new("RGB", (0, 5)), "a picture of 0 x 5 pixels shows nothing: leave it out"),
+    "no height": (np.zeros((0, 5, 3), np.uint8), "a picture of 5 x 0 pixels shows nothing: leave it out"),
+    "grey": (np.zeros((5, 5), np.uint8), ARRAY.format("(5, 5)", "uint8")),
+    "four channels": (np.zeros((5, 5, 4), np.uint8), ARRAY.format("(5, 5, 4)", "uint8")),
+    "channels first": (np.zeros((3, 5, 5), np.uint8), ARRAY.format("(3, 5, 5)", "uint8")),
+    "floats": (np.zeros((5, 5, 3), np.float32), ARRAY.format("(5, 5, 3)", "float32")),
+    "La": (Image.new("LA", (5, 5)).convert("La"), "a picture of mode 'La' does not turn into RGB: give it in RGB"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PICTURES)
+def test_what_is_no_picture_is_refused(what: str) -> None:
+    picture, message = NO_PICTURES[what]
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        cut(picture)
+
+
+def test_tiles_are_counted_without_being_cut() -> None:
+    chance = np.random.default_rng(2)
+    for width, height, most in chance.integers(1, 200, (40, 3)) % [200, 200, 12] + 1:
+        picture = np.zeros((height, width, 3), np.uint8)
+        for thumbnail in (True, False):
+            asked: dict[str, Any] = {"image_size": 28, "max_tiles": int(most), "use_thumbnail": thumbnail}
+            assert count(picture, **asked) == len(tiles(picture, **asked))
+            assert count(Image.fromarray(picture), **asked) == len(tiles(picture, **asked))
 
 
 def test_pixels_are_those_that_torch_computes() -> None:
