@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from PIL import Image
 from ivsearch.ask.budget import Shot, affordable, share
 from ivsearch.ask.chat import Look, Reply
 from ivsearch.ask.script import Part, earlier, script
-from ivsearch.ask.sights import Sight, Sights
+from ivsearch.ask.sights import Sights
 from ivsearch.ask.table import ChatRequest, chat_row
 from ivsearch.domain import Evidence, Turn
 from ivsearch.errors import UsageError, WeightsError
@@ -98,7 +98,7 @@ class InternVLWatcher:
         """As Watcher says. Greedy ids are those of the official ``chat()`` in float32."""
         sampling = _sampling(max_new_tokens, temperature, top_p, seed)
         with self._turn():
-            prompt = self.prompt(question, images, video, n_frames, history, max_tiles)
+            prompt = self.prompt(question, images, video, n_frames, history, max_tiles, max_new_tokens)
             ids = list(
                 self.replier.stream(prompt.ids, prompt.features, max_new_tokens=max_new_tokens, sampling=sampling)
             )
@@ -121,7 +121,7 @@ class InternVLWatcher:
         """As Watcher says. The pieces joined are the text of ``generate``."""
         sampling = _sampling(max_new_tokens, temperature, top_p, seed)
         with self._turn():
-            prompt = self.prompt(question, images, video, n_frames, history, max_tiles)
+            prompt = self.prompt(question, images, video, n_frames, history, max_tiles, max_new_tokens)
             yield from self._said(prompt, max_new_tokens, sampling)
 
     def generate_batch(
@@ -142,7 +142,7 @@ class InternVLWatcher:
         """
         sampling = _sampling(max_new_tokens, temperature, top_p, seed)
         with self._turn():
-            prompts = self.batch_prompts(questions, images, max_tiles)
+            prompts = self.batch_prompts(questions, images, max_tiles, max_new_tokens)
             rows = self.replier.batch(
                 [prompt.ids for prompt in prompts],
                 [prompt.features for prompt in prompts],
@@ -164,22 +164,30 @@ class InternVLWatcher:
         n_frames: int | None = None,
         history: Sequence[tuple[str, str]] = (),
         max_tiles: int | Sequence[int] | None = None,
+        max_new_tokens: int = 1,
     ) -> Prompt:
-        """What the network reads for a question, as ``generate`` takes it."""
+        """What the network reads for a question, as ``generate`` takes it. What is too much is refused before anything
+        is looked at."""
         if images and video is not None:
             raise UsageError("there are pictures and a video: ask about either, one at a time")
         if video is None:
-            sight = self.sights.of_images(images, self.most_tiles(max_tiles, len(images)))
+            glance = self.sights.of_images(images, self.most_tiles(max_tiles, len(images)))
         else:
-            sight = self.sights.of_video(video, self.habits.n_frames if n_frames is None else n_frames)
-            question, history = number_frames(question, history, len(sight.n_tiles), self.habits.frame_line)
-        return self._prompt(place(question, history, sight.n_tiles), sight)
+            n_frames = self.habits.n_frames if n_frames is None else n_frames
+            self._check_length((n_frames or 0) * self.config.tokens_per_tile() + max_new_tokens)
+            glance = self.sights.of_video(video, n_frames)
+            question, history = number_frames(question, history, len(glance.n_tiles), self.habits.frame_line)
+        ids = self._ids(place(question, history, glance.n_tiles))
+        self._check_length(len(ids) + max_new_tokens)
+        sight = glance.look()
+        return Prompt(ids, sight.features, sight.frames)
 
     def batch_prompts(
         self,
         questions: Sequence[str],
         images: Sequence[Sequence[Image.Image]] = (),
         max_tiles: int | Sequence[int] | None = None,
+        max_new_tokens: int = 1,
     ) -> list[Prompt]:
         """What the network reads for each question, as ``generate_batch`` takes them."""
         if images and len(images) != len(questions):
@@ -188,11 +196,11 @@ class InternVLWatcher:
                 "give a list of pictures for each question, an empty one where there are none"
             )
         shown: Sequence[Sequence[Image.Image]] = images or [()] * len(questions)
-        prompts = []
-        for question, pictures, most in zip(questions, shown, self.most_tiles(max_tiles, len(shown)), strict=True):
-            sight = self.sights.of_images(pictures, [most] * len(pictures))
-            prompts.append(self._prompt(place(question, (), sight.n_tiles), sight))
-        return prompts
+        most = self.most_tiles(max_tiles, len(shown))
+        glances = [self.sights.of_images(each, [n] * len(each)) for each, n in zip(shown, most, strict=True)]
+        rows = [self._ids(place(asked, (), each.n_tiles)) for asked, each in zip(questions, glances, strict=True)]
+        self._check_length(max(map(len, rows), default=0) + max_new_tokens)
+        return [Prompt(ids, glance.look().features) for ids, glance in zip(rows, glances, strict=True)]
 
     def evidence_prompt(self, turns: Sequence[Turn], evidence: Sequence[Evidence]) -> Prompt:
         """What the network reads for an answer from Evidence."""
@@ -204,8 +212,7 @@ class InternVLWatcher:
         features = Features.join([seen[shot.label] for shot in shots]) if shots else None
         question = "".join(map(self._written, parts))
         history = tuple((self._written(asked), self._written(answered)) for asked, answered in earlier(turns))
-        sight = Sight((1,) * n_pictures, features)
-        return self._prompt(Conversation(question, history, sight.n_tiles), sight)
+        return Prompt(self._ids(Conversation(question, history, (1,) * n_pictures)), features)
 
     def shots(self, evidence: Sequence[Evidence]) -> tuple[Shot, ...]:
         """The frames of Evidence that are shown: as many as fit into half of what the language model reads."""
@@ -222,10 +229,17 @@ class InternVLWatcher:
         """A text as nothing but text: what was found, and what files are called, was written by others."""
         return self.tokens.neutral(part) if isinstance(part, str) else IMAGE
 
-    def _prompt(self, conversation: Conversation, sight: Sight) -> Prompt:
+    def _ids(self, conversation: Conversation) -> list[int]:
         text = prompt_text(self.template, conversation.question, conversation.history, self.config.system_message)
-        ids = self.tokens.encode(expand(text, conversation.n_tiles, self.config.tokens_per_tile()))
-        return Prompt(ids, sight.features, sight.frames)
+        return self.tokens.encode(expand(text, conversation.n_tiles, self.config.tokens_per_tile()))
+
+    def _check_length(self, n_tokens: int) -> None:
+        language = self.config.language
+        if n_tokens > language.max_position_embeddings and language.rope_factor is None:
+            raise UsageError(
+                f"pictures, texts and reply take {n_tokens} tokens or more, and the model reads "
+                f"{language.max_position_embeddings}: take fewer frames, pictures or tiles, or begin a new conversation"
+            )
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -249,7 +263,7 @@ class InternVLWatcher:
         whole = not self.config.dynamic_image_size or self.config.hico is not None
         if max_tiles is None:
             return [1 if whole else self.habits.max_tiles] * n
-        most = [max_tiles] * n if isinstance(max_tiles, int) else list(max_tiles)
+        most = list(max_tiles) if isinstance(max_tiles, Iterable) else [max_tiles] * n
         if len(most) != n:
             raise UsageError(f"max_tiles has {len(most)} numbers for {n}: give one for each, or one for all")
         if whole and any(each != 1 for each in most):

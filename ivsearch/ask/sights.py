@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -24,7 +24,7 @@ from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.official_frames import official_frames
 from ivsearch.models.features import Features
 from ivsearch.models.loaded_chat import LoadedChat
-from ivsearch.models.tiling import tiles
+from ivsearch.models.tiling import count, tiles
 from ivsearch.pictures import Transparency
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ class Sight:
 NOTHING = Sight((), None)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Glance:
+    """What there is to look at: ``n_tiles`` of every picture are known before ``look`` does the work."""
+
+    n_tiles: tuple[int, ...]
+    look: Callable[[], Sight]
+
+
 class Sights:
     """The eyes of one loaded chat model. For one thread at a time."""
 
@@ -64,22 +72,27 @@ class Sights:
         """Frames that are looked at together: their number must be a multiple of it."""
         return self.config.hico.frames if self.config.hico else 1
 
-    def of_images(self, images: Sequence[Image.Image], max_tiles: Sequence[int]) -> Sight:
-        """Each picture cut into at most so many tiles. Raises UsageError for numbers that do not go together."""
-        if not images:
-            return NOTHING
+    def of_images(self, images: Sequence[Image.Image], max_tiles: Sequence[int]) -> Glance:
+        """Each picture cut into at most so many tiles. Raises UsageError for numbers that do not go together, and for
+        what is no picture."""
         if len(images) % self.group:
             raise UsageError(
                 f"this model looks at pictures in groups of {self.group}, and there are {len(images)}: "
                 f"give a multiple of {self.group}, the last one repeated if need be"
             )
-        cut = [self._tiles(image, most) for image, most in zip(images, max_tiles, strict=True)]
-        stacked = np.ascontiguousarray(np.concatenate(cut))
-        counts = tuple(len(each) for each in cut)
-        key = (counts, hashlib.blake2b(stacked.data).digest())
-        return self._remembered(key) or self._keep(key, Sight(counts, self.loaded.look(stacked)))
+        asked = list(zip(images, max_tiles, strict=True))
+        counts = tuple(self._count(image, most) for image, most in asked)
 
-    def of_video(self, path: Path, n_frames: int | None) -> Sight:
+        def look() -> Sight:
+            if not asked:
+                return NOTHING
+            stacked = np.ascontiguousarray(np.concatenate([self._tiles(image, most) for image, most in asked]))
+            key = (counts, hashlib.blake2b(stacked.data).digest())
+            return self._remembered(key) or self._keep(key, Sight(counts, self.loaded.look(stacked)))
+
+        return Glance(counts, look)
+
+    def of_video(self, path: Path, n_frames: int | None) -> Glance:
         """``n_frames`` of a video, as the official demo takes them, a tile each; None: as many as its length asks for.
 
         Raises UsageError for a number that is no multiple of ``group``, MediaError for a file that cannot be read.
@@ -93,8 +106,9 @@ class Sights:
         key = (_identity(path), n_frames)
         known = self._remembered(key)
         if known is not None:
-            return known
+            return Glance(known.n_tiles, lambda: known)
         frames = official_frames(path, n_frames)
+        counts = (1,) * len(frames)
         looks: list[Look] = []
 
         def cut() -> Iterator[NDArray[np.uint8]]:
@@ -102,8 +116,11 @@ class Sights:
                 looks.append(Look(index, frame.pts_s))
                 yield self._tiles(frame.pixels, 1)
 
-        seen = self._watched(cut())
-        return self._keep(key, Sight((1,) * len(frames), seen, tuple(looks)))
+        def look() -> Sight:
+            seen = self._watched(cut())
+            return self._keep(key, Sight(counts, seen, tuple(looks)))
+
+        return Glance(counts, look)
 
     def of_shots(self, shots: Sequence[Shot], media: dict[int, MediaId]) -> dict[int, Features]:
         """Features of the frames of each shot, by its label. ``media``: label → Media, for the store; a file that does
@@ -137,6 +154,15 @@ class Sights:
 
     def _tiles(self, picture: NDArray[np.uint8] | Image.Image, most: int) -> NDArray[np.uint8]:
         return tiles(
+            picture,
+            image_size=self.config.image_size,
+            min_tiles=min(self.config.min_tiles, most),
+            max_tiles=most,
+            use_thumbnail=self.config.use_thumbnail,
+        )
+
+    def _count(self, picture: Image.Image, most: int) -> int:
+        return count(
             picture,
             image_size=self.config.image_size,
             min_tiles=min(self.config.min_tiles, most),

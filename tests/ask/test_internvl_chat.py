@@ -469,6 +469,43 @@ def test_what_does_not_go_together_is_refused(iv25: InternVLWatcher, what: str) 
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"images": [Image.new("RGB", (64, 64))] * 700, "max_tiles": 1},
+        {"images": [Image.new("RGB", (64, 64))], "max_new_tokens": 40_000},
+        {"n_frames": 10_000},
+        {"n_frames": 700},
+    ],
+)
+def test_what_is_too_much_is_refused_before_it_is_looked_at(
+    shared: Path, qwen2: InternVLWatcher, video: Path, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Any] = []
+    monkeypatch.setattr("ivsearch.ask.sights.tiles", lambda picture, **_: looked_at.append(picture))
+    reads = qwen2.config.language.max_position_embeddings
+    message = (
+        rf"^pictures, texts and reply take \d+ tokens or more, and the model reads {reads}: take fewer frames, "
+        "pictures or tiles, or begin a new conversation$"
+    )
+    if "images" not in given:
+        given = given | {"video": video}
+    with pytest.raises(UsageError, match=message):
+        qwen2.generate(question="q", **given)
+    if "images" in given:
+        images, rest = [given["images"]], {key: value for key, value in given.items() if key != "images"}
+        with pytest.raises(UsageError, match=message):
+            qwen2.generate_batch(["q"], images, **rest)
+    assert not looked_at
+
+
+@pytest.mark.parametrize("most", [0, -3, 1.5, [1.5], [0]])
+def test_a_number_of_tiles_is_whole_and_at_least_one(qwen2: InternVLWatcher, most: Any) -> None:
+    wrong = most[0] if isinstance(most, list) else most
+    with pytest.raises(UsageError, match=rf"^max_tiles must be a whole number from 1 to 1000, not {wrong}$"):
+        qwen2.generate(question="q", images=[Image.new("RGB", (9, 9))], max_tiles=most)
+
+
 def test_a_model_that_takes_any_number_of_frames_takes_at_least_one(qwen2: InternVLWatcher) -> None:
     with pytest.raises(UsageError, match=r"^n_frames must be 1 or more, not 0: take 1$"):
         qwen2.generate(question="q", video=Path("a.mp4"), n_frames=0)
