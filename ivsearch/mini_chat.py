@@ -47,6 +47,7 @@ class MiniChat:
     name = "mini"
     watches = True
     languages: frozenset[str] | None = None
+    missed: frozenset[int] = frozenset()
 
     def generate(
         self,

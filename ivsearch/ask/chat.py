@@ -18,7 +18,8 @@ class ChatModel(Protocol):
 
     ``watches``: it looks at the footage itself (``evidence.hit.path`` from ``start_s`` to ``end_s``). One that does not
     knows only the names in ``evidence.sees``, and every other word it finds for the footage is an invention.
-    ``languages``: those it writes, as in ``language.LANGUAGES``; None for all of them.
+    ``languages``: those it writes, as in ``language.LANGUAGES``; None for all of them. ``missed``: the labels of the
+    last reply's Evidence that it was not shown, known before the first piece; empty for one that does not watch.
     """
 
     @property
@@ -30,10 +31,14 @@ class ChatModel(Protocol):
     @property
     def languages(self) -> frozenset[str] | None: ...
 
+    @property
+    def missed(self) -> frozenset[int]: ...
+
     def reply(self, turns: Sequence[Turn], evidence: Sequence[Evidence], *, max_new_tokens: int) -> Iterator[str]:
         """Pieces of the reply as they come. The last turn's question is the one asked, its answer is still empty.
 
-        Sentences cite Evidence by label: ``A dog runs [1].``
+        Sentences cite Evidence by label: ``A dog runs [1].`` One that watches says nothing where there is Evidence and
+        none of it can be shown.
         """
         ...
 

@@ -38,6 +38,7 @@ class OpenAIChat:
     """
 
     languages: frozenset[str] | None = None
+    missed: frozenset[int] = frozenset()
 
     def __init__(self, model: str, endpoint: Endpoint, *, watches: bool = True, n_frames: int = 32) -> None:
         self.name = f"openai:{model}"
@@ -93,7 +94,10 @@ class OpenAIChat:
         """One that watches is shown frames of every clip, one that does not the names of what the encoder sees."""
         if not self.watches:
             return self._say(Prompt(self._model, messages(turns, evidence), 0, max_new_tokens))
-        frames = self._frames(share(evidence, n_frames=max(self._n_frames, len(evidence))))
+        frames = self._frames(share(evidence, n_frames=self._n_frames))
+        self.missed = frozenset(each.label for each in evidence) - frames.keys()
+        if evidence and not frames:
+            return iter(())
         parts = [
             text_part(part)
             if isinstance(part, str)

@@ -28,6 +28,7 @@ class SmolLM2:
     name = "smollm2"
     watches = False
     languages: frozenset[str] | None = frozenset({"en"})
+    missed: frozenset[int] = frozenset()
 
     def __init__(self, weights: Path) -> None:
         xllamacpp = importlib.import_module("xllamacpp")

@@ -23,6 +23,7 @@ class Watches:
 
     name = "watches"
     watches = True
+    missed: frozenset[int] = frozenset()
     languages: frozenset[str] | None = None
 
     def __init__(self, text: str, *, verdict: str = "Yes.", alone: str = "") -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from ivsearch.ask import load_chat
 from ivsearch.ask.openai import OpenAIChat
 from ivsearch.ask.table import ModelServer
-from ivsearch.domain import Evidence, Turn
+from ivsearch.domain import Aim, Evidence, Turn
 from ivsearch.errors import MediaError, NetworkError, UsageError
 from ivsearch.library import Library, open_library
 from ivsearch.settings import Settings
@@ -237,6 +237,12 @@ def test_no_more_frames_than_allowed(wire: Wire, sample_library: Library) -> Non
     list(loaded(wire.url, n_frames=4).reply([Turn("What?", "")], evidence, max_new_tokens=5))
     parts = wire.came[0].document["messages"][-1]["content"]
     assert 3 <= sum(part["type"] == "image_url" for part in parts) <= 4
+    # Fewer than there are clips: the best of them are shown.
+    chat = loaded(wire.url, n_frames=2)
+    list(chat.reply([Turn("What?", "")], evidence, max_new_tokens=5))
+    parts = wire.came[1].document["messages"][-1]["content"]
+    assert sum(part["type"] == "image_url" for part in parts) <= 2
+    assert chat.missed and chat.missed < {1, 2, 3}
 
 
 def test_a_file_that_is_gone_drops_out(
@@ -248,6 +254,21 @@ def test_a_file_that_is_gone_drops_out(
     text = "".join(part.get("text", "") for part in wire.came[0].document["messages"][-1]["content"])
     assert here.hit.path.name in text and "gone.mp4" not in text
     assert "/nowhere/gone.mp4 is not shown to the chat model: " in caplog.text
+    assert told.missed == {2}
+    list(told.reply([Turn("What?", "")], [here], max_new_tokens=5))
+    assert told.missed == frozenset()
+
+
+def test_without_any_frame_nothing_is_asked_and_nothing_said(
+    told: OpenAIChat, wire: Wire, sample_library: Library
+) -> None:
+    here, there = evidence_of(sample_library, "a cat", "a cup of coffee")
+    gone = [dataclasses.replace(each, hit=dataclasses.replace(each.hit, path=Path("/nowhere"))) for each in (here, there)]
+    assert list(told.reply([Turn("Yes or no?", "", Aim.VERDICT)], gone, max_new_tokens=5)) == []
+    assert told.missed == {1, 2} and wire.came == []
+    # A question that is only to be rewritten comes with no Evidence, and is asked.
+    assert list(told.reply([Turn("And where?", "", Aim.REWRITE)], [], max_new_tokens=5)) == ["A cat."]
+    assert told.missed == frozenset()
 
 
 def test_a_filter_is_told(told: OpenAIChat, wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
