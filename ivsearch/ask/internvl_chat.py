@@ -254,9 +254,11 @@ class InternVLWatcher:
                 self._speaking = None
 
     def _said(self, prompt: Prompt, max_new_tokens: int, sampling: Sampling) -> Iterator[str]:
-        return self.tokens.stream(
-            self.replier.stream(prompt.ids, prompt.features, max_new_tokens=max_new_tokens, sampling=sampling)
-        )
+        ids = self.replier.stream(prompt.ids, prompt.features, max_new_tokens=max_new_tokens, sampling=sampling)
+        for piece in self.tokens.stream(ids):
+            yield piece
+            # Another thread may read on than the one that began.
+            self._speaking = get_ident()
 
     def most_tiles(self, max_tiles: int | Sequence[int] | None, n: int) -> Sequence[int]:
         """The most tiles of each of ``n`` pictures (in a batch: of each question's)."""

@@ -9,6 +9,7 @@ import shutil
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -275,6 +276,23 @@ def test_a_question_in_the_middle_of_a_reply_does_not_wait_for_itself(qwen2: Int
         qwen2.generate(question="Hello", max_new_tokens=1)
     pieces.close()  # type: ignore[attr-defined]
     assert qwen2.generate(question="Hello", max_new_tokens=1).token_ids
+
+
+def test_a_stream_may_be_read_on_by_another_thread(qwen2: InternVLWatcher) -> None:
+    """It is the thread that reads on which would wait for itself, and the one that began is free to ask."""
+    wanted = qwen2.generate(question="Hello", max_new_tokens=30).text
+    with (
+        ThreadPoolExecutor(1) as first,
+        ThreadPoolExecutor(1) as second,
+        closing(qwen2.stream(question="Hello", max_new_tokens=30)) as pieces,  # type: ignore[type-var]
+    ):
+        said = [first.submit(next, pieces).result(20), second.submit(next, pieces).result(20)]
+        with pytest.raises(UsageError, match=r"^a reply is still being streamed: "):
+            second.submit(lambda: qwen2.generate(question="Hello", max_new_tokens=1)).result(20)
+        waiting = first.submit(lambda: qwen2.generate(question="Hello", max_new_tokens=1))
+        said += second.submit(list, pieces).result(20)
+        assert waiting.result(20).token_ids
+    assert "".join(said) == wanted
 
 
 def test_it_is_a_chat_model_that_watches(qwen2: InternVLWatcher) -> None:
