@@ -7,6 +7,7 @@ is decoded once to count, and once more.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -87,7 +88,7 @@ class OfficialFrames:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[Frame]:
-        several = {index: self.indices.count(index) for index in self.indices}
+        several = Counter(self.indices)
         try:
             frames = self._reading.frames([self._shown.pts[index] for index in several], self._shown)
             for count, frame in zip(several.values(), frames, strict=True):

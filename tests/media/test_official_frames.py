@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -110,6 +111,13 @@ def test_variable_frame_rate(tmp_path: Path, suffix: str, options: dict[str, str
 def test_the_same_frame_several_times_is_one_picture(tmp_path: Path) -> None:
     frames = list(official_frames(encode(tmp_path / "a.mp4", range(3)), 128))
     assert len(frames) == 128 and len({id(frame.pixels) for frame in frames}) == 3
+
+
+def test_many_times_the_same_frame_are_quickly_counted(tmp_path: Path) -> None:
+    frames = official_frames(encode(tmp_path / "a.mp4", range(3)), 30_000)
+    started = time.process_time()
+    assert sum(1 for _ in frames) == 30_000
+    assert time.process_time() - started < 2.0
 
 
 def test_as_many_as_the_duration_asks_for(tmp_path: Path) -> None:
