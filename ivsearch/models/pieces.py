@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ivsearch.errors import UsageError, WeightsError
+from ivsearch.models.added_tokens import text_of
 from ivsearch.models.layout import read_object
 
 if TYPE_CHECKING:
@@ -85,12 +86,5 @@ def _special_names(folder: Path) -> set[str]:
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         path = folder / file
         if path.is_file():
-            named |= {key: _content(value, path) for key, value in read_object(path).items() if key in NAMED and value}
+            named |= {key: text_of(value, path) for key, value in read_object(path).items() if key in NAMED and value}
     return set(named.values())
-
-
-def _content(value: Any, path: Path) -> str:
-    text = value.get("content") if isinstance(value, dict) else value
-    if not isinstance(text, str) or not text:
-        raise WeightsError(f"{path} names a special token {value!r}: it must be a text; download the file again")
-    return text
