@@ -75,7 +75,6 @@ class ChatConfig:
     ps_version: str
     image_size: int
     min_tiles: int
-    max_tiles: int
     use_thumbnail: bool
     dynamic_image_size: bool
     system_message: str | None
@@ -112,8 +111,7 @@ def chat_config(config: Mapping[str, Any], where: str) -> ChatConfig:
         select_layer=_select_layer(table, vision.num_hidden_layers),
         ps_version=table.one_of("ps_version", ("v1", "v2"), "v1"),
         image_size=_image_size(table, vision),
-        min_tiles=table.whole("min_dynamic_patch", 1),
-        max_tiles=table.whole("max_dynamic_patch", 6),
+        min_tiles=_min_tiles(table),
         use_thumbnail=table.one_of("use_thumbnail", (True, False), False),
         dynamic_image_size=table.one_of("dynamic_image_size", (True, False), False),
         # Newer official code prints a null here as the word None; that is taken for an oversight.
@@ -129,10 +127,14 @@ def _language(table: Table) -> LanguageConfig:
     width = divisible_width(table, heads)
     table.one_of("hidden_act", ("silu",), "silu")
     table.one_of("head_dim", (width // heads, None), None)
-    for key in ("bias", "attention_bias", "mlp_bias", "use_sliding_window"):
+    for key in ("bias", "attention_bias", "mlp_bias", "use_sliding_window", "qk_layernorm"):
         table.one_of(key, (False, None), False)
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        table.one_of(key, (None,), None)
     table.one_of("rope_parameters", (None,), None)
     vocab_size = table.whole("vocab_size")
+    rope_factor = _rope_factor(table)
+    _check_turning(table, width // heads, rope_factor)
     return LanguageConfig(
         family=family,
         hidden_size=width,
@@ -144,7 +146,7 @@ def _language(table: Table) -> LanguageConfig:
         rms_norm_eps=table.number("rms_norm_eps", 1e-6),
         rope_theta=table.number("rope_theta", 10000.0),
         max_position_embeddings=table.whole("max_position_embeddings", 2048, LONGEST_CONTEXT),
-        rope_factor=_rope_factor(table),
+        rope_factor=rope_factor,
         pad_token_id=None if table.values.get("pad_token_id") is None else table.token("pad_token_id", 0, vocab_size),
     )
 
@@ -176,13 +178,24 @@ def _rope_factor(table: Table) -> float | None:
     scaling = table.values.get("rope_scaling")
     if scaling is None:
         return None
-    kinds = {scaling.get(key, "dynamic") for key in ("type", "rope_type")} if isinstance(scaling, Mapping) else set()
-    if kinds != {"dynamic"}:
+    kinds = [scaling.get(key, "dynamic") for key in ("type", "rope_type")] if isinstance(scaling, Mapping) else []
+    if kinds != ["dynamic", "dynamic"]:
         raise WeightsError(f"{table.where}: rope_scaling is {scaling!r}; this ivsearch knows the type 'dynamic' only")
     factor = table.inner("rope_scaling").number("factor", 1.0)
     if factor < 1:
         raise WeightsError(f"{table.where}, rope_scaling: factor must be 1 or more, not {factor!r}")
     return factor
+
+
+def _check_turning(table: Table, head_size: int, rope_factor: float | None) -> None:
+    """Positions turn pairs of a head's numbers, and the NTK formula has an exponent d / (d - 2)."""
+    if head_size % 2:
+        raise WeightsError(
+            f"{table.where}: hidden_size over num_attention_heads is {head_size}, an odd number, which rotary "
+            "positions cannot turn"
+        )
+    if rope_factor is not None and head_size == 2:
+        raise WeightsError(f"{table.where}: rope_scaling 'dynamic' is not defined for heads of 2 numbers")
 
 
 def _no_quantisation(table: Table) -> None:
@@ -197,6 +210,13 @@ def _select_layer(table: Table, n_layers: int) -> int:
             f"{table.where}: select_layer must be a whole number from {-n_layers - 1} to {n_layers}, not {value!r}"
         )
     return value
+
+
+def _min_tiles(table: Table) -> int:
+    least, most = table.whole("min_dynamic_patch", 1), table.whole("max_dynamic_patch", 6)
+    if least > most:
+        raise WeightsError(f"{table.where}: min_dynamic_patch {least} is above max_dynamic_patch {most}")
+    return least
 
 
 def _image_size(table: Table, vision: VisionConfig) -> int:

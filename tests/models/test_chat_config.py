@@ -129,7 +129,7 @@ def test_what_is_not_written_is_as_in_the_official_code() -> None:
     values = {key: INTERNVL2_5_8B[key] for key in ("template", "vision_config", "llm_config")}
     config = read(values)
     assert (config.ps_version, config.select_layer, config.image_size) == ("v1", -1, 448)
-    assert (config.min_tiles, config.max_tiles) == (1, 6)
+    assert config.min_tiles == 1
     assert (config.use_thumbnail, config.dynamic_image_size, config.system_message) == (False, False, None)
 
 
@@ -176,6 +176,14 @@ REFUSED = {
     "linear rope": (changed("llm_config", rope_scaling={"type": "linear", "factor": 2}), "knows the type 'dynamic' on"),
     "yarn": (changed("llm_config", rope_scaling={"rope_type": "yarn", "factor": 4}), "rope_scaling is {'rope_type'"),
     "no rope": (changed("llm_config", rope_scaling="dynamic"), "rope_scaling is 'dynamic'; this ivsearch knows"),
+    "a list of ropes": (changed("llm_config", rope_scaling={"type": ["dynamic"]}), "rope_scaling is {'type': ['dyna"),
+    "a rope's list": (changed("llm_config", rope_scaling=["dynamic"]), "rope_scaling is ['dynamic']; this ivsearch k"),
+    "odd heads": (changed("llm_config", hidden_size=96), "hidden_size over num_attention_heads is 3, an odd number,"),
+    "tiny heads": (changed("llm_config", hidden_size=64), "rope_scaling 'dynamic' is not defined for heads of 2 numb"),
+    "normed keys": (changed("llm_config", qk_layernorm=True), "qk_layernorm is True; this ivsearch knows False, None"),
+    "soft caps": (changed("llm_config", attn_logit_softcapping=50.0), "attn_logit_softcapping is 50.0; this ivsearch"),
+    "final caps": (changed("llm_config", final_logit_softcapping=30.0), "final_logit_softcapping is 30.0; this ivsear"),
+    "tiles": (changed(None, min_dynamic_patch=13), "min_dynamic_patch 13 is above max_dynamic_patch 12"),
     "shrinking rope": (changed("llm_config", rope_scaling=DYNAMIC | {"factor": 0.5}), "factor must be 1 or more, no"),
     "padding": (changed("llm_config", pad_token_id=92553), "pad_token_id must be a token id below 92553, not 92553"),
     "layer": (changed(None, select_layer=-26), "select_layer must be a whole number from -25 to 24, not -26"),
