@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,18 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ivsearch.domain import Answer, Hits, Ingested, MediaKind, Outcome, Removed, Skipped
+from ivsearch.plain_text import clock, printable
 
 if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent, Progress
-
-
-def clock(time_s: float) -> str:
-    """``0:07.5``, ``12:00``, ``1:02:03``: as players show it, with tenths only where there are some."""
-    tenths = round(time_s * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    seconds = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
-    return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
 
 
 def span(start_s: float, end_s: float) -> str:
@@ -44,16 +35,6 @@ def size(n_bytes: int) -> str:
     while value >= 1000 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
-
-
-def printable(text: str) -> str:
-    """A file name on one line, with no character that steers a terminal."""
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in text)
-
-
-def steady(text: str) -> str:
-    """A text of several lines, as it is, with no character that steers a terminal."""
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" else c for c in text)
 
 
 def short_path(path: Path) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from ivsearch.domain import Hit, Hits, MediaKind, Moment, Outcome, Query, Space
-from ivsearch.render import IndexSummary, clock, hits_text, length, printable, size, steady, summary_text
+from ivsearch.plain_text import clock, printable, steady
+from ivsearch.render import IndexSummary, hits_text, length, size, summary_text
 
 
 @pytest.mark.parametrize(

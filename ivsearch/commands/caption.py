@@ -19,7 +19,8 @@ from ivsearch.commands.options import (
     readable,
 )
 from ivsearch.domain import Skipped
-from ivsearch.render import CountProgress, printable, skipped_text
+from ivsearch.plain_text import printable
+from ivsearch.render import CountProgress, skipped_text
 from ivsearch.settings import load_settings
 
 DEFAULT_CAPTIONER = "internvl-g"

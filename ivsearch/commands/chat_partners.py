@@ -13,7 +13,8 @@ from ivsearch import wire
 from ivsearch.commands.options import warn
 from ivsearch.domain import Answer, Piece, Turn
 from ivsearch.errors import AnswerCut, MediaError
-from ivsearch.render import sources_text, steady
+from ivsearch.plain_text import steady
+from ivsearch.render import sources_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image

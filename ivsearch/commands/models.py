@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ivsearch.commands.options import echo_json, json_option
-from ivsearch.render import printable, short_path, size
+from ivsearch.plain_text import printable
+from ivsearch.render import short_path, size
 
 if TYPE_CHECKING:
     from ivsearch.models.checksums import FileCheck, FolderCheck

@@ -8,7 +8,8 @@ import click
 
 from ivsearch import wire
 from ivsearch.commands.options import echo_json, json_option, library_option, opened
-from ivsearch.render import length, printable, short_path, size
+from ivsearch.plain_text import printable
+from ivsearch.render import length, short_path, size
 
 
 @click.command(epilog="\b\nExample:\n  ivsearch stats --json")

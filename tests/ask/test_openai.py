@@ -263,7 +263,9 @@ def test_without_any_frame_nothing_is_asked_and_nothing_said(
     told: OpenAIChat, wire: Wire, sample_library: Library
 ) -> None:
     here, there = evidence_of(sample_library, "a cat", "a cup of coffee")
-    gone = [dataclasses.replace(each, hit=dataclasses.replace(each.hit, path=Path("/nowhere"))) for each in (here, there)]
+    gone = [
+        dataclasses.replace(each, hit=dataclasses.replace(each.hit, path=Path("/nowhere"))) for each in (here, there)
+    ]
     assert list(told.reply([Turn("Yes or no?", "", Aim.VERDICT)], gone, max_new_tokens=5)) == []
     assert told.missed == {1, 2} and wire.came == []
     # A question that is only to be rewritten comes with no Evidence, and is asked.

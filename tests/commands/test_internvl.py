@@ -16,7 +16,7 @@ from ivsearch.domain import Query, Reranking
 from ivsearch.encode import caption_images, load_encoder
 from ivsearch.errors import MediaError, SpaceMismatch, WeightsError
 from ivsearch.library import open_library
-from ivsearch.render import printable
+from ivsearch.plain_text import printable
 from ivsearch.settings import Settings
 
 from .conftest import Run
