@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from ivsearch.ask.chat import ChatModel
 from ivsearch.ask.citations import Checked, check_sentence, without_names
-from ivsearch.ask.cites import sentences
+from ivsearch.ask.cites import sentences, sentences_of
 from ivsearch.ask.compose import NAME, compose
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.finding import Finding, look
@@ -122,7 +122,7 @@ def _watched(
     shown: list[str] = []
     checked: list[Checked] = []
     denied = False
-    for sentence in _as_they_come(reply):
+    for sentence in map(_steady, sentences_of(reply)):
         if not checked and _denies(sentence):
             denied = True
             break
@@ -167,18 +167,6 @@ def _worded(asked: Question, finding: Finding, chat: ChatModel, finder: Finder, 
         chat=chat.name,
         sentences=told,
     )
-
-
-def _as_they_come(pieces: Iterable[str]) -> Iterator[str]:
-    """Sentences, each when the next one has begun: only then are its citations known to be complete."""
-    text = ""
-    for piece in pieces:
-        text += piece
-        *complete, _ = sentences(text) or [""]
-        for sentence in complete:
-            yield _steady(sentence)
-            text = text[text.index(sentence) + len(sentence) :]
-    yield from map(_steady, sentences(text))
 
 
 def _steady(text: str) -> str:
