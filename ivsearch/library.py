@@ -145,6 +145,7 @@ class Library:
             attention=settings.attention,
             visual_tokens=self._visual_tokens if settings.visual_tokens_bytes else None,
             server=server_of(settings),
+            evidence_frames=settings.chat_frames or None,
         )
 
     def _visual_tokens(self, model_key: str) -> VisualTokens:

@@ -30,7 +30,7 @@ LOWEST = {
     "max_pixels": 1,
     "visual_tokens_bytes": 0,
     "chat_timeout_s": 0.1,
-    "chat_frames": 1,
+    "chat_frames": 0,
 }
 
 
@@ -56,7 +56,7 @@ class Settings:
     chat_dtype: str = _setting("", "what the chat model computes in, as dtype")
     chat_endpoint: str = _setting("", "address of the server of chat model openai:MODEL, as http://localhost:8000/v1")
     chat_timeout_s: float = _setting(120.0, "seconds without a word after which that server is given up")
-    chat_frames: int = _setting(32, "frames that server is shown at most, where nobody says how many")
+    chat_frames: int = _setting(0, "frames that a chat model is shown for one answer; 0: as many as suit it")
     chat_pictures: bool = _setting(True, "whether its model takes pictures; else it words what the encoder sees")
     visual_tokens_bytes: int = _setting(2 << 30, "room on disk for what chat models have seen of the media; 0: none")
     fps: float = _setting(1.0, "frames sampled from each second of video")

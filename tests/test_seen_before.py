@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ivsearch.ask.internvl_chat import InternVLWatcher
+from ivsearch.ask.table import server_of
 from ivsearch.domain import Evidence, Ingested, Turn
 from ivsearch.encode.encoder import Encoder
 from ivsearch.library import Library, open_library
@@ -94,3 +96,13 @@ def test_a_second_question_does_not_look_again(
         library.remove(path)
         assert not list(notes.glob(f"*/*/{gone}"))
         assert not media or list(notes.glob("*/*/*/*.tokens"))
+
+
+def test_settings_say_how_many_frames_a_chat_model_is_shown(indexed: Library, mini: Encoder, shared: Path) -> None:
+    weights = str(shared / "parity" / "chat_qwen2")
+    for chat_frames, shown in ((0, 16), (5, 5)):
+        settings = Settings(chat="internvl2.5", chat_weights=weights, chat_frames=chat_frames)
+        with open_library(indexed.folder, settings=settings) as library:
+            chat = library.chat
+            assert isinstance(chat, InternVLWatcher) and chat.evidence_frames == shown
+        assert server_of(settings).n_frames == (chat_frames or 32)

@@ -66,9 +66,14 @@ class InternVLWatcher:
 
     watches = True
     languages: frozenset[str] | None = None
+    missed: frozenset[int] = frozenset()
 
-    def __init__(self, name: str, loaded: LoadedChat, tokens: ChatTokens, sights: Sights) -> None:
+    def __init__(
+        self, name: str, loaded: LoadedChat, tokens: ChatTokens, sights: Sights, evidence_frames: int | None = None
+    ) -> None:
+        """``evidence_frames``: how many frames of Evidence are shown for one answer; None: as its Habits say."""
         self.name, self.habits = name, HABITS[name]
+        self.evidence_frames = evidence_frames or self.habits.evidence_frames
         self.config: ChatConfig = loaded.config
         self.template = template_named(self.config.template)
         self.tokens, self.sights = tokens, sights
@@ -154,7 +159,10 @@ class InternVLWatcher:
     def reply(self, turns: Sequence[Turn], evidence: Sequence[Evidence], *, max_new_tokens: int) -> Iterator[str]:
         """As ChatModel says: frames of all the Evidence are shown, each after its clip's label and its own time."""
         with self._turn():
-            yield from self._said(self.evidence_prompt(turns, evidence), max_new_tokens, Sampling())
+            prompt = self.evidence_prompt(turns, evidence)
+            if evidence and prompt.features is None:
+                return
+            yield from self._said(prompt, max_new_tokens, Sampling())
 
     def prompt(
         self,
@@ -207,6 +215,7 @@ class InternVLWatcher:
         shots = self.shots(evidence)
         seen = self.sights.of_shots(shots, {each.label: each.hit.media_id for each in evidence})
         shots = tuple(shot for shot in shots if shot.label in seen)
+        self.missed = frozenset(each.label for each in evidence) - seen.keys()
         parts = script(turns, shots)
         n_pictures = sum(not isinstance(part, str) for part in parts)
         features = Features.join([seen[shot.label] for shot in shots]) if shots else None
@@ -218,7 +227,7 @@ class InternVLWatcher:
         """The frames of Evidence that are shown: as many as fit into half of what the language model reads."""
         group = self.sights.group
         n_frames = affordable(
-            self.habits.evidence_frames,
+            self.evidence_frames,
             n_tokens=self.config.language.max_position_embeddings // 2,
             tokens_per_frame=self.config.tokens_per_tile() + TOKENS_BESIDE,
             multiple=group,
@@ -287,7 +296,7 @@ def load(request: ChatRequest) -> InternVLWatcher:
     tokens = open_chat_tokens(folder, config)
     loaded = open_internvl_chat(folder, device=request.device, dtype=request.dtype, attention=request.attention)
     store = request.visual_tokens(loaded.digest) if request.visual_tokens else None
-    return InternVLWatcher(request.chat, loaded, tokens, Sights(loaded, store))
+    return InternVLWatcher(request.chat, loaded, tokens, Sights(loaded, store), request.evidence_frames)
 
 
 def _check_name(name: str, config: ChatConfig, folder: Path) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ivsearch.store.visual_tokens import VisualTokens
 
 
+SERVER_FRAMES = 32
+
+
 @dataclass(frozen=True, slots=True)
 class ModelServer:
     """Where a chat model runs that is not loaded here. ``url`` of its OpenAI-compatible API, such as
@@ -27,13 +30,14 @@ class ModelServer:
 
     url: str
     silence_s: float = 120.0
-    n_frames: int = 32
+    n_frames: int = SERVER_FRAMES
     pictures: bool = True
 
 
 def server_of(settings: Settings) -> ModelServer:
     """The one the settings name; without an address when they name none."""
-    return ModelServer(settings.chat_endpoint, settings.chat_timeout_s, settings.chat_frames, settings.chat_pictures)
+    n_frames = settings.chat_frames or SERVER_FRAMES
+    return ModelServer(settings.chat_endpoint, settings.chat_timeout_s, n_frames, settings.chat_pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class ChatRequest:
     ``weights`` None: the row's ``hub_id``, or those that come with its package. An empty ``dtype`` leaves the choice to
     the model. ``visual_tokens`` opens, for the key of a model, the store of what it has seen before; None: there is
     none. ``variant``: what follows the colon of its name, empty when nothing does. ``server`` None: the one the
-    settings name.
+    settings name. ``evidence_frames``: how many frames of Evidence a model that is loaded here is shown for one answer,
+    None: as many as suit it.
     """
 
     chat: str
@@ -54,6 +59,7 @@ class ChatRequest:
     visual_tokens: Callable[[str], VisualTokens] | None = None
     variant: str = ""
     server: ModelServer | None = None
+    evidence_frames: int | None = None
 
 
 class LoadChat(Protocol):
@@ -165,18 +171,19 @@ def load_chat(
     attention: str = "sdpa",
     visual_tokens: Callable[[str], VisualTokens] | None = None,
     server: ModelServer | None = None,
+    evidence_frames: int | None = None,
 ) -> ChatModel:
     """Load the chat model ``name``.
 
     ``weights``: a file, folder or hub id, for models that take them. ``device``, ``dtype`` and ``attention`` as for an
-    encoder. ``visual_tokens`` and ``server``: as in ChatRequest. Raises UsageError for an unknown name or what the
-    model cannot use, WeightsError when a package or the weights are missing; both say what to do.
+    encoder. ``visual_tokens``, ``server`` and ``evidence_frames``: as in ChatRequest. Raises UsageError for an unknown
+    name or what the model cannot use, WeightsError when a package or the weights are missing; both say what to do.
     """
     row = chat_row(name)
     load = cast(LoadChat, importlib.import_module(row.module).load)
     path = None if weights is None else str(weights)
     variant = name.partition(":")[2]
-    return load(ChatRequest(row.name, path, device, dtype, attention, visual_tokens, variant, server))
+    return load(ChatRequest(row.name, path, device, dtype, attention, visual_tokens, variant, server, evidence_frames))
 
 
 def chat_row(name: str) -> ChatRow:

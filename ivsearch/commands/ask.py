@@ -52,7 +52,7 @@ Examples:
     show_default=True,
     help="What becomes of a chat model's sentences that fail the check.",
 )
-@click.option("--frames", "chat_frames", type=click.IntRange(1), help="Frames a chat model on a server is shown.")
+@click.option("--frames", "chat_frames", type=click.IntRange(1), help="Frames a chat model that watches is shown.")
 @click.option("-k", type=click.IntRange(1), default=8, show_default=True, help="How many clips to look at.")
 @filter_options
 @library_option

@@ -349,8 +349,14 @@ def test_a_clip_that_cannot_be_read_is_left_out(
         assert "".join(iv25.reply([Turn("What?", "")], shown, max_new_tokens=4))
     said = [record.getMessage() for record in caplog.records]
     assert [line.split(" is not shown to the chat model: ")[0] for line in said] == [str(gone), str(broken)]
+    assert iv25.missed == {1, 3}
     prompt = iv25.evidence_prompt([Turn("What?", "")], shown)
     assert prompt.ids.count(iv25.tokens.context_id) % (4 * 16) == 0
+    # Where nothing of it can be shown there is nothing to say.
+    assert "".join(iv25.reply([Turn("What?", "")], shown[::2], max_new_tokens=4)) == ""
+    assert iv25.missed == {1, 3}
+    assert "".join(iv25.reply([Turn("What?", "")], shown[1:2], max_new_tokens=4))
+    assert iv25.missed == set()
 
 
 def keeping(shared: Path, folder: Path) -> InternVLWatcher:
@@ -442,6 +448,29 @@ def test_a_model_that_reads_little_is_shown_little(shared: Path, tmp_path: Path,
     chat = load_chat("internvl2.5", weights=folder)
     assert isinstance(chat, InternVLWatcher)
     assert sum(len(shot.times_s) for shot in chat.shots([evidence(1, video, 0.0, 4.8)])) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "fixture", "wanted", "shown"),
+    [
+        ("internvideo2.5", "iv25_168", None, 64),
+        ("internvideo2.5", "iv25_168", 14, 12),
+        ("internvideo2.5", "iv25_168", 1, 4),
+        ("internvl2.5", "chat_qwen2", None, 16),
+        ("internvl2.5", "chat_qwen2", 5, 5),
+        ("internvl2.5", "chat_qwen2", 10_000, 32768 // 2 // (64 + 10)),
+    ],
+)
+def test_as_many_frames_of_evidence_are_shown_as_are_asked_for(
+    shared: Path, name: str, fixture: str, wanted: int | None, shown: int
+) -> None:
+    chat = load_chat(name, weights=shared / "parity" / fixture, evidence_frames=wanted)
+    assert isinstance(chat, InternVLWatcher)
+    long = [evidence(1, Path("a.mp4"), 0.0, 1000.0), evidence(2, Path("b.mp4"), 0.0, 1000.0)]
+    counts = [len(shot.times_s) for shot in chat.shots(long)]
+    assert sum(counts) == shown
+    if name == "internvideo2.5":
+        assert all(n % 4 == 0 for n in counts)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
