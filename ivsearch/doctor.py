@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ivsearch import __version__
-from ivsearch.ask.endpoint import SHOWN_MODELS, Endpoint, Patience, key_at_hand, read_url
+from ivsearch.ask.endpoint import Endpoint, Patience, key_at_hand, read_url
 from ivsearch.encode import describe_encoders, load_encoder
 from ivsearch.errors import IvsearchError
 from ivsearch.library import open_library
@@ -107,8 +107,9 @@ def _model_server(settings: Settings) -> Iterator[Check]:
         yield Check("model server", State.WARN, str(error), "start it, or name another with --endpoint")
         return
     wanted = settings.chat.removeprefix("openai:")
-    detail = f"{endpoint.url} has {', '.join(models[:SHOWN_MODELS]) or 'no model'}"
-    if settings.chat.startswith("openai:") and wanted not in models:
+    detail = f"{endpoint.url} has {endpoint.listed(models) if models else 'no model'}"
+    # Ollama takes a name without a tag for its latest.
+    if settings.chat.startswith("openai:") and not {wanted, f"{wanted}:latest"} & {*models}:
         yield Check(
             "model server", State.WARN, f"{detail}, but not {wanted}", "name one it has with --chat openai:MODEL"
         )

@@ -125,10 +125,10 @@ def _delta(document: dict[str, Any], key: str) -> Delta | None:
     finish = choice.get("finish_reason") if isinstance(choice, dict) else choice
     if not isinstance(content, str) or not isinstance(finish, str | None):
         raise Trouble(f"sent {_shown(json.dumps(choice).encode())}, which is no text", passing=False)
-    if not content and finish is None and not any(message.get(name) for name in THOUGHTS):
+    if not content and not finish and not any(message.get(name) for name in THOUGHTS):
         return None
     # JSON can hold half a character, no file or terminal can.
-    return Delta(content.encode("utf-8", "replace").decode("utf-8"), finish)
+    return Delta(content.encode("utf-8", "replace").decode("utf-8"), finish or None)
 
 
 def _shown(data: bytes) -> str:

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ivsearch.ask.completion import Delta, Refused, Trouble, streamed, whole
-from ivsearch.ask.refusals import KEY_VARIABLE, refusal
-from ivsearch.errors import AnswerCut, NetworkError, UsageError
+from ivsearch.ask.refusals import KEY_VARIABLE, LIMIT, NEWER_LIMIT, UnknownLimit, refusal, without_key
+from ivsearch.errors import AnswerCut, IvsearchError, NetworkError, UsageError
+from ivsearch.plain_text import one_line
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,7 +35,7 @@ MOST_ERROR_BYTES = 64 << 10
 MOST_LIST_BYTES = 4 << 20
 # A piece is a token or more, in some 300 bytes of JSON; servers that add timings or probabilities take more.
 MOST_ANSWER_BYTES, MOST_TOKEN_BYTES = 1 << 20, 4 << 10
-SHOWN_MODELS = 8
+SHOWN_MODELS, LONGEST_NAME = 8, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,14 @@ class Prompt:
     top_p: float = 1.0
     seed: int = 0
 
-    def body(self) -> bytes:
+    def body(self, limit: str = LIMIT) -> bytes:
+        """``limit``: by which name the model knows the most tokens. One that knows the newer takes no temperature."""
+        drawn = {"temperature": self.temperature, "top_p": self.top_p} if limit == LIMIT else {}
         document = {
             "model": self.model,
             "messages": self.messages,
-            "max_tokens": self.max_new_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
+            limit: self.max_new_tokens,
+            **drawn,
             "seed": self.seed,
             "stream": True,
         }
@@ -130,6 +132,7 @@ class Endpoint:
         self.patience = patience or Patience()
         # Seeded, so that a run can be repeated; chance is only to keep many clients from coming back together.
         self._chance = Random(0)
+        self._limit = LIMIT
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r})"
@@ -175,18 +178,25 @@ class Endpoint:
         Raises AnswerCut when it breaks off, NetworkError when there is none, UsageError when the server cannot do what
         is asked; all say what to do.
         """
-        body = prompt.body()
+        limit = self._limit
         said: list[str] = []
         tries = 0
         while True:
             try:
-                for delta in self._once(body, prompt):
+                for delta in self._once(prompt, limit):
+                    self._limit = limit
                     said.append(delta.text)
                     yield delta
                 return
             except Trouble as trouble:
                 tries += 1
                 self._give_up_or_wait(trouble, tries, "".join(said))
+            except IvsearchError as error:
+                if any(said):
+                    raise AnswerCut(f"{error}: the answer is not whole", "".join(said)) from error
+                if limit == NEWER_LIMIT or not isinstance(error, UnknownLimit):
+                    raise
+                limit = NEWER_LIMIT
 
     def _give_up_or_wait(self, trouble: Trouble, tries: int, said: str) -> None:
         if said:
@@ -200,7 +210,8 @@ class Endpoint:
             raise NetworkError(f"{self.url} {trouble}: it asks to come back in {wait_s:.0f} s") from trouble
         time.sleep(min(wait_s, self.patience.longest_wait_s))
 
-    def _once(self, body: bytes, prompt: Prompt) -> Iterator[Delta]:
+    def _once(self, prompt: Prompt, limit: str) -> Iterator[Delta]:
+        body = prompt.body(limit)
         max_bytes = MOST_ANSWER_BYTES + prompt.max_new_tokens * MOST_TOKEN_BYTES
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         with (
@@ -233,17 +244,24 @@ class Endpoint:
             known = self.models()
         except NetworkError:
             return NetworkError(f"there is no chat at {self.url}: most addresses end in /v1, such as {EXAMPLES}")
-        more = f" and {len(known) - SHOWN_MODELS} more" if len(known) > SHOWN_MODELS else ""
-        names = ", ".join(known[:SHOWN_MODELS]) or "none"
-        return UsageError(f"{self.url} has no model {model!r}; it has: {names}{more}")
+        return UsageError(f"{self.url} has no model {model!r}; it has: {self.listed(known)}")
+
+    def listed(self, names: Sequence[str]) -> str:
+        """Names of models in a line, the first few of them; ``none`` without any."""
+        shown = ", ".join(one_line(name, LONGEST_NAME) for name in names[:SHOWN_MODELS]) or "none"
+        more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
+        return without_key(f"{shown}{more}", self._key)
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:
-        """Turns what the HTTP client raises into words."""
+        """Turns what the HTTP client raises into words. What a server says in them never shows the key."""
         import httpx2
 
         try:
             yield
+        except (Trouble, IvsearchError) as error:
+            error.args = (without_key(str(error), self._key),)
+            raise
         except httpx2.ConnectTimeout as error:
             raise Trouble("does not answer: is the address right?", passing=False) from error
         except httpx2.TimeoutException as error:

@@ -22,6 +22,7 @@ from ivsearch.errors import MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
 from ivsearch.media.official_frames import official_frames
 from ivsearch.pictures import Transparency
+from ivsearch.plain_text import printable
 from ivsearch.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class OpenAIChat:
             try:
                 found[shot.label] = shot, excerpt(shot.path, shot.times_s, transparency=Transparency.ON_WHITE)
             except MediaError as error:
-                log.warning("%s is not shown to the chat model: %s", shot.path, error)
+                log.warning("%s is not shown to the chat model: %s", printable(str(shot.path)), error)
         return found
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import time
-import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -14,12 +13,15 @@ from typing import Any
 
 from ivsearch.ask.completion import Trouble
 from ivsearch.errors import IvsearchError, NetworkError, UsageError
+from ivsearch.plain_text import one_line
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 # The same request may do a moment later.
 OVERLOADED = frozenset({429, 503, 529})
 PASSING = frozenset({408, 500, 502, 504})
-SHOWN = 300
+LIMIT, NEWER_LIMIT = "max_tokens", "max_completion_tokens"
+# So many characters of a key in a row are no chance.
+TELLTALE = 8
 
 PICTURES = re.compile(r"image|vision|multi-?\s?modal|mmproj|content.*(must be|should be|valid).*string", re.IGNORECASE)
 LENGTH = re.compile(
@@ -29,14 +31,18 @@ LENGTH = re.compile(
 )
 
 
+class UnknownLimit(NetworkError):
+    """The model wants ``max_completion_tokens``, as OpenAI's own do that think first; those take no temperature."""
+
+
 def refusal(
     status: int, headers: Mapping[str, str], body: bytes, *, url: str, key: str, n_pictures: int
 ) -> IvsearchError | Trouble:
     """What to raise for an HTTP status other than 200. A missing model (404) is the caller's to look into."""
-    words = said(body, key)
+    words = said(body)
     told = f" ({status}: {words})" if words else f" ({status})"
     if 300 <= status < 400:
-        target = _line(headers.get("location", "nowhere"))
+        target = one_line(headers.get("location", "nowhere"))
         return NetworkError(f"{url} sends us on to {target}: if that is right, make it the address (--endpoint)")
     if status in (401, 403):
         if key:
@@ -58,17 +64,24 @@ def refusal(
         return UsageError(f"{url}: {n_pictures} pictures are more than it takes at once{told}: show fewer (--frames)")
     if status in PASSING:
         return Trouble(f"is in trouble{told}", passing=True, wait_s=wait_s(headers.get("retry-after", "")))
-    return NetworkError(f"{url} refuses the request{told}")
+    kind = UnknownLimit if status == 400 and LIMIT in words else NetworkError
+    return kind(f"{url} refuses the request{told}")
 
 
-def said(body: bytes, key: str) -> str:
-    """The server's own words, on one line, with nothing that steers a terminal and without the key."""
+def said(body: bytes) -> str:
+    """The server's own words, on one line."""
     text = body.decode("utf-8", "replace")
     with suppress(ValueError, RecursionError):
         text = _message(json.loads(text))
-    if key:
-        text = text.replace(key, "…")
-    return _line(text)
+    return one_line(text)
+
+
+def without_key(text: str, key: str) -> str:
+    """Not even a part of the key: what a server says may have been cut off in the middle of it."""
+    n = min(len(key), TELLTALE)
+    parts = {key[i : i + n] for i in range(len(key) - n + 1)} if key else set()
+    hidden = {i + j for i in range(len(text)) if text[i : i + n] in parts for j in range(n)}
+    return "".join("…" if i in hidden else c for i, c in enumerate(text) if i not in hidden or i - 1 not in hidden)
 
 
 def wait_s(retry_after: str) -> float | None:
@@ -88,8 +101,3 @@ def _message(document: Any) -> str:
         if isinstance(document, dict) and document.get(name):
             return _message(document[name])
     return document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
-
-
-def _line(text: str) -> str:
-    text = " ".join("".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text).split())
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

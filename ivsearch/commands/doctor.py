@@ -7,6 +7,7 @@ import sys
 import click
 
 from ivsearch.commands.options import echo_json, json_option, library_option
+from ivsearch.plain_text import printable
 from ivsearch.settings import load_settings
 
 CHECK_FAILED = 1
@@ -32,7 +33,7 @@ def command(library: str | None, as_json: bool) -> None:
             )
         else:
             advice = f"  → {check.advice}" if check.advice else ""
-            click.echo(f"{check.state.value:<5} {check.name:<14} {check.detail}{advice}")
+            click.echo(printable(f"{check.state.value:<5} {check.name:<14} {check.detail}{advice}"))
     if as_json:
         echo_json({"ok": not failed, "checks": checks})
     if failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import click
 
 from ivsearch import __version__
 from ivsearch.errors import IvsearchError
+from ivsearch.plain_text import steady
 
 INTERRUPTED = 130
 
@@ -110,12 +112,21 @@ def _advice(error: OSError) -> str:
     return ""
 
 
+class Steady(logging.Formatter):
+    """Warnings name files, and what a server says: neither may steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return steady(super().format(record))
+
+
 def main() -> NoReturn:
     """Runs the command line and exits as the table of exit codes says."""
     # File names need not be valid in any encoding; they go out byte by byte as they came in.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if logging.lastResort:
+        logging.lastResort.setFormatter(Steady())
     # Not by way of SIGINT: a script's background jobs are started with that ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -124,7 +135,7 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except IvsearchError as error:
-        click.echo(f"ivsearch: {error}", err=True)
+        click.echo(f"ivsearch: {steady(str(error))}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo(f"ivsearch: interrupted{INTERRUPTIONS.get(_verb(), '')}", err=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ivsearch.domain import Filters, MediaKind
+from ivsearch.plain_text import steady
 from ivsearch.settings import DEFAULT_ENCODER, Settings, library_folder, load_settings
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def echo_jsonl(documents: Iterable[Any]) -> None:
 
 def warn(complaints: Iterable[str]) -> None:
     for complaint in complaints:
-        click.echo(f"ivsearch: {complaint}", err=True)
+        click.echo(f"ivsearch: {steady(complaint)}", err=True)
 
 
 def readable(text: str) -> None:

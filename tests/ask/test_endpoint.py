@@ -129,6 +129,8 @@ WHOLE = {"choices": [{"message": {"role": "assistant", "content": "All at once."
         (events(b": ping\r\n\r\ndata:" + piece("a")[6:-2] + b"\r\n\r\n", b"event: x\nid: 1\nretry: 5\n" + DONE), "a"),
         (events(b'data: {"choices":\ndata: [{"delta":{"content":"b"},"finish_reason":"stop"}]}\n\n'), "b"),
         (events(piece(None), b'data: {"choices":[],"usage":{}}\n\n', piece("c"), piece("", "length")), "c"),
+        # Some servers say with every piece that there is no end yet.
+        (events(piece("a ", ""), piece("", ""), piece("b ", ""), piece("c", "stop"), DONE), "a b c"),
         (events(b'data: {"choices":[{"delta":{"content":"\\ud83d half"}}]}\n\n', DONE), "? half"),
         # Dead after it said that it was done.
         (events(piece("d", "stop"), end=False), "d"),
@@ -168,6 +170,40 @@ def test_what_makes_no_sense_is_said_at_once(wire: Wire, answer: Answer, message
         ask(wire)
     assert refused.value.exit_code == 4 and not isinstance(refused.value, AnswerCut)
     assert KEY not in str(refused.value) and len(wire.came) == 1
+
+
+ECHO = f"sent with Bearer {KEY} in it".encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        events(ECHO + b"\n"),
+        events(b"data: " + ECHO + b"\n\n"),
+        # Cut off in the middle of the key.
+        events(b"x" * 72 + ECHO[10:] + b"\n"),
+        status(200, ECHO),
+        status(302, Location=f"http://elsewhere.example/?key={KEY}"),
+        status(418, ECHO),
+        status(400, b"x" * 285 + KEY.encode()),
+        status(429, ECHO),
+        events(piece("Half"), b'data: {"error": "' + ECHO + b'"}\n\n'),
+        events(piece("Half"), b'data: {"error": {"code": 400, "message": "' + ECHO + b'"}}\n\n'),
+    ],
+)
+def test_a_key_that_is_echoed_is_shown_nowhere(wire: Wire, answer: Answer) -> None:
+    wire.answers = [answer]
+    with pytest.raises(IvsearchError) as refused:
+        ask(wire)
+    assert "…" in str(refused.value)
+    assert not any(KEY[i : i + 8] in str(refused.value) for i in range(len(KEY) - 7))
+
+
+def test_names_of_models_steer_nothing_and_end(wire: Wire) -> None:
+    names = [{"id": f"\x1b[2J\u202egnp.{KEY}\nnext"}, {"id": "x" * 10_000}]
+    wire.answers = [status(404), status(200, json.dumps({"data": names}).encode())]
+    with pytest.raises(UsageError, match=r"it has: \[2Jgnp\.… next, x{80}…$"):
+        ask(wire)
 
 
 def test_no_key_where_one_is_wanted(wire: Wire) -> None:
@@ -300,6 +336,37 @@ def test_an_error_in_the_stream(wire: Wire, code: int | None, error: type[Ivsear
     wire.answers = [events(piece("Half"), b"data: " + json.dumps({"error": "out of memory"}).encode() + b"\n\n")]
     with pytest.raises(AnswerCut, match=r"is in trouble \(500: out of memory\): the answer is not whole"):
         ask(wire)
+
+
+@pytest.mark.parametrize("code", [400, 401, 404, 418])
+def test_a_refusal_in_the_middle_keeps_what_came(wire: Wire, code: int) -> None:
+    document = {"error": {"message": "context length exceeded", "code": code}}
+    wire.answers = [events(piece("Half"), b"data: " + json.dumps(document).encode() + b"\n\n")]
+    with pytest.raises(AnswerCut, match=r": the answer is not whole$") as cut:
+        ask(wire)
+    assert cut.value.text == "Half"
+
+
+def test_a_model_that_knows_the_limit_by_its_newer_name(wire: Wire) -> None:
+    # As OpenAI's own say it.
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    wire.answers = [status(400, json.dumps({"error": {"message": words}}).encode()), said("Yes."), said("Again.")]
+    endpoint = Endpoint(wire.url, KEY, QUICK)
+    prompt = Prompt("tiny", [], 0, max_new_tokens=16, seed=3)
+    assert "".join(delta.text for delta in endpoint.stream(prompt)) == "Yes."
+    newer = {"model": "tiny", "messages": [], "max_completion_tokens": 16, "seed": 3, "stream": True}
+    assert [came.document for came in wire.came[1:]] == [newer]
+    # The next time it is known.
+    assert "".join(delta.text for delta in endpoint.stream(prompt)) == "Again."
+    assert [came.document for came in wire.came[1:]] == [newer, newer]
+
+
+@pytest.mark.parametrize("words", ["max_tokens is not allowed here", "max_completion_tokens and max_tokens: no"])
+def test_a_limit_it_knows_by_no_name(wire: Wire, words: str) -> None:
+    wire.answers = [status(400, words.encode())]
+    with pytest.raises(NetworkError, match=rf"refuses the request \(400: {words}\)$"):
+        ask(wire)
+    assert len(wire.came) == 2
 
 
 @pytest.mark.parametrize(

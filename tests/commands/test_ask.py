@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ivsearch.library import Library
 from tests.commands.conftest import Run
+from tests.wire import Wire
 
 
 @pytest.fixture
@@ -57,3 +61,20 @@ def test_a_model_that_watches(run: Run, folder: Path, shared: Path) -> None:
     assert document["sentences"]
     assert all(each["verdict"] != "supported" and each["reason"] for each in document["sentences"])
     assert all(f"{each['text']} (not verified)" in document["answer"] for each in document["sentences"])
+
+
+def test_a_warning_steers_no_terminal(sample_media: Path, tmp_path: Path, wire: Wire) -> None:
+    # In a process of its own: pytest has logging handlers, and then the last resort is not asked.
+    name = tmp_path / "cat\x1b[2J\u202egpj.jpg"
+    name.write_bytes((sample_media / "pet.jpg").read_bytes())
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+
+    def ivsearch(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ivsearch", *map(str, words), "--library", tmp_path / "library"]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert ivsearch("index", name).returncode == 0
+    name.unlink()
+    done = ivsearch("ask", "Where is the cat?", "--chat", "openai:m", "--endpoint", wire.url)
+    assert "cat\\x1b[2J" in done.stderr and "is not shown to the chat model" in done.stderr
+    assert not {"\x1b", "\u202e"} & {*done.stdout, *done.stderr}

@@ -334,6 +334,18 @@ def test_the_doctor_asks_the_server(run: Run, llama_server: str, monkeypatch: py
     assert found["advice"] == "name one it has with --chat openai:MODEL"
 
 
+def test_the_doctor_knows_the_latest(run: Run, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["qwen2.5vl:latest", "llama3.2:3b", "\x1b[2J\u202eevil\n"]
+    wire.answers = [status(200, json.dumps({"data": [{"id": name} for name in names]}).encode())]
+    monkeypatch.setenv("IVSEARCH_CHAT_ENDPOINT", wire.url)
+    for wanted, state in (("qwen2.5vl", "ok"), ("qwen2.5vl:latest", "ok"), ("llama3.2", "warn"), ("qwen2.5", "warn")):
+        monkeypatch.setenv("IVSEARCH_CHAT", f"openai:{wanted}")
+        out = run("doctor").out
+        (line,) = [line for line in out.splitlines() if "model server" in line]
+        assert line.startswith(state) and "has qwen2.5vl:latest, llama3.2:3b, [2Jevil" in line
+        assert "\x1b" not in out and "\u202e" not in out
+
+
 def test_the_list_of_models_names_every_chat(run: Run) -> None:
     listed = run("models").out.partition("chat models (--chat)")[2]
     for name in ("mini", "internvideo2.5", "internvl2.5", "internvl2", "openai:MODEL", "smollm2"):
