@@ -261,7 +261,8 @@ class Answer:
     ``grounded``: something fits the question, at least one citation, and every one verified. ``composed``: put together
     plainly from the Evidence, with no language model. ``matched``: something fits the question clearly; without it the
     Answer says that the footage does not show it, and cites at most what comes nearest. ``sentences``: all that a chat
-    model said, also what was withheld. ``searched``: the question as it was understood.
+    model said, also what was withheld. ``searched``: the question as it was understood. ``error``: why the chat model's
+    reply broke off, if it did; what it had said until then was checked as ever.
     """
 
     question: str
@@ -273,6 +274,7 @@ class Answer:
     matched: bool = True
     sentences: tuple[Sentence, ...] = ()
     searched: str = ""
+    error: str = ""
 
     @property
     def verified(self) -> bool:

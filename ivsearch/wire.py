@@ -113,6 +113,7 @@ def sentence(noun: Sentence) -> dict[str, Any]:
 
 
 def answer(noun: Answer) -> dict[str, Any]:
+    """``error`` only where the chat model's reply broke off."""
     return {
         "question": noun.question,
         "answer": noun.text,
@@ -123,6 +124,7 @@ def answer(noun: Answer) -> dict[str, Any]:
         "matched": noun.matched,
         "composed": noun.composed,
         "chat": noun.chat,
+        **({"error": noun.error} if noun.error else {}),
     }
 
 

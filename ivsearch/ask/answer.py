@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ivsearch.ask.chat import ChatModel
 from ivsearch.ask.citations import Checked, check_sentence, without_names
-from ivsearch.ask.cites import sentences, sentences_of
+from ivsearch.ask.cites import LONGEST_SENTENCE, sentences_of, without_cites
 from ivsearch.ask.compose import NAME, compose
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.finding import Finding, look
@@ -22,11 +21,12 @@ from ivsearch.ask.script import NOT_SHOWN
 from ivsearch.ask.support import FOUND
 from ivsearch.ask.verdict import confirms
 from ivsearch.domain import Answer, Citation, Evidence, Filters, Piece, Sentence, Turn, Verdict
-from ivsearch.errors import UsageError
+from ivsearch.errors import AnswerCut, UsageError
+from ivsearch.plain_text import one_line
 
 MAX_NEW_TOKENS = 512
-# Embeddings, overrides and isolates of writing direction (Unicode Standard Annex 9).
-STEERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# All of a sentence, with what models put round it.
+DENIAL = re.compile(rf"[\W_]*(?:answer\s*[:：]?\s*)?[\W_]*{NOT_SHOWN}[\W_]*", re.IGNORECASE)
 
 
 class Unsupported(StrEnum):
@@ -117,31 +117,55 @@ def _watched(
 ) -> Iterator[Piece | Answer]:
     """What a chat model says that looks, sentence by sentence; what is composed when none of it holds."""
     evidence = [each.evidence for each in finding.shown]
-    reply = chat.reply([*history, Turn(asked.text, "")], evidence, max_new_tokens=MAX_NEW_TOKENS)
+    heard = _heard(chat.reply([*history, Turn(asked.text, "")], evidence, max_new_tokens=MAX_NEW_TOKENS))
+    if manner.verify is Verify.STRICT:
+        # It holds one conversation at a time: it is asked about its sentences when it has said all of them.
+        heard = iter(list(heard))
     space = PHRASES[asked.language].space
     shown: list[str] = []
     checked: list[Checked] = []
-    denied = False
-    for sentence in map(_steady, sentences_of(reply)):
-        if not checked and _denies(sentence):
-            denied = True
-            break
-        checked.append(_checked(sentence, asked, finding, chat, finder, manner))
-        if said := _to_show(checked[-1], asked, manner):
-            shown.append(said)
-            yield Piece(f"{space}{said}" if len(shown) > 1 else said)
+    missed: frozenset[int] | None = None
+    denied, error = False, ""
+    for each in heard:
+        # Asked again about a clip, it would tell what it missed of that.
+        missed = chat.missed if missed is None else missed
+        if isinstance(each, AnswerCut):
+            error = str(each)
+        elif _denies(each):
+            denied = any(one.label not in missed for one in evidence)
+        else:
+            checked.append(_checked(each, asked, finding, chat, finder, manner, missed))
+            if said := _to_show(checked[-1], asked, manner):
+                shown.append(said)
+                yield Piece(f"{space}{said}" if len(shown) > 1 else said)
     told = tuple(each.sentence for each in checked)
-    cited = _merged(each for each in checked if _to_show(each, asked, manner))
+    seen = [each for each in checked if _to_show(each, asked, manner)]
+    cited = [one for each in seen for one in each.cited]
     if any(each.verdict is Verdict.SUPPORTED for each in told):
-        text = space.join(shown)
-        grounded = all(each.verified for each in cited)
-        yield Answer(asked.text, text, cited, grounded, False, chat.name, sentences=told, searched=finding.query)
+        grounded = all(each.sentence.verdict is Verdict.SUPPORTED for each in seen)
+        answer = Answer(asked.text, space.join(shown), _merged(cited), grounded, False, chat.name)
+        yield dataclasses.replace(answer, sentences=told, searched=finding.query, error=error)
         return
     # Nothing of it holds: what the encoder sees is said instead, and that nothing shows it when the model says so.
     composed = compose(asked, dataclasses.replace(finding, denied=denied))
     yield Piece(f"{space}{composed.text}" if shown else composed.text)
-    composed = dataclasses.replace(composed, text=space.join([*shown, composed.text]), sentences=told)
-    yield dataclasses.replace(composed, chat=chat.name) if denied else composed
+    answer = dataclasses.replace(composed, sentences=told, error=error)
+    if shown:
+        text, cited = space.join([*shown, composed.text]), [*cited, *composed.cited]
+        answer = dataclasses.replace(answer, text=text, cited=_merged(cited), grounded=False, composed=False)
+    yield dataclasses.replace(answer, chat=chat.name) if shown or denied else answer
+
+
+def _heard(reply: Iterator[str]) -> Iterator[str | AnswerCut]:
+    """Its sentences, and at last why it broke off, if it did. What was begun then is left out."""
+    try:
+        yield from (one_line(each, LONGEST_SENTENCE) for each in sentences_of(reply))
+    except AnswerCut as cut:
+        yield cut
+    finally:
+        # One that is not read to its end would keep its model waiting.
+        if isinstance(reply, Generator):
+            reply.close()
 
 
 def _worded(asked: Question, finding: Finding, chat: ChatModel, finder: Finder, history: Sequence[Turn]) -> Answer:
@@ -150,13 +174,14 @@ def _worded(asked: Question, finding: Finding, chat: ChatModel, finder: Finder, 
     composed = compose(asked, finding)
     likely = zip(finding.shown, finding.support, strict=True)
     evidence: list[Evidence] = [each.evidence for i, (each, support) in enumerate(likely) if i == 0 or support >= FOUND]
-    reply = "".join(chat.reply([*history, Turn(asked.text, "")], evidence, max_new_tokens=MAX_NEW_TOKENS))
-    checked = [check_sentence(sentence, asked, finding, chat, finder) for sentence in sentences(reply)]
+    heard = list(_heard(chat.reply([*history, Turn(asked.text, "")], evidence, max_new_tokens=MAX_NEW_TOKENS)))
+    checked = [check_sentence(each, asked, finding, chat, finder) for each in heard if isinstance(each, str)]
+    error = next((str(each) for each in heard if isinstance(each, AnswerCut)), "")
     told = tuple(each.sentence for each in checked)
     good = [each for each in checked if each.sentence.verdict is Verdict.SUPPORTED]
     if not good:
-        return dataclasses.replace(composed, sentences=told)
-    cited = {each.label: each for each in (*_merged(good), *composed.cited)}
+        return dataclasses.replace(composed, sentences=told, error=error)
+    cited = {each.label: each for each in (*_merged(one for each in good for one in each.cited), *composed.cited)}
     space = PHRASES[asked.language].space
     return dataclasses.replace(
         composed,
@@ -166,22 +191,25 @@ def _worded(asked: Question, finding: Finding, chat: ChatModel, finder: Finder, 
         composed=False,
         chat=chat.name,
         sentences=told,
+        error=error,
     )
 
 
-def _steady(text: str) -> str:
-    """On one line, with nothing in it that steers a terminal or turns the direction of what follows."""
-    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text if c not in STEERING).split())
-
-
 def _denies(sentence: str) -> bool:
-    return sentence.strip(" .!*\"'").upper().startswith(NOT_SHOWN)
+    """Whether it says that the clips do not show it, and nothing else."""
+    return DENIAL.fullmatch(" ".join(without_cites(sentence).split())) is not None
 
 
 def _checked(
-    sentence: str, asked: Question, finding: Finding, chat: ChatModel, finder: Finder, manner: Manner
+    sentence: str,
+    asked: Question,
+    finding: Finding,
+    chat: ChatModel,
+    finder: Finder,
+    manner: Manner,
+    missed: frozenset[int],
 ) -> Checked:
-    checked = check_sentence(sentence, asked, finding, chat, finder)
+    checked = check_sentence(sentence, asked, finding, chat, finder, missed)
     if manner.verify is not Verify.STRICT or checked.sentence.verdict is not Verdict.SUPPORTED:
         return checked
     known = {each.evidence.label: each for each in finding.shown}
@@ -210,13 +238,12 @@ def _to_show(checked: Checked, asked: Question, manner: Manner) -> str:
     return f"{sentence.text} ({PHRASES[asked.language].unverified})"
 
 
-def _merged(checked: Iterable[Checked]) -> tuple[Citation, ...]:
+def _merged(cited: Iterable[Citation]) -> tuple[Citation, ...]:
     """Every cited span once, with the sentence it supports least, by label and time."""
     spans: dict[tuple[int, float, float], Citation] = {}
-    for each in checked:
-        for one in each.cited:
-            key = (one.label, one.start_s, one.end_s)
-            known = spans.get(key)
-            if known is None or (one.verified, one.support) < (known.verified, known.support):
-                spans[key] = one
+    for one in cited:
+        key = (one.label, one.start_s, one.end_s)
+        known = spans.get(key)
+        if known is None or (one.verified, one.support) < (known.verified, known.support):
+            spans[key] = one
     return tuple(spans[key] for key in sorted(spans))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ivsearch.ask.chat import ChatModel
-from ivsearch.ask.cites import Cite, cites_of, without_cites
+from ivsearch.ask.cites import LONGEST_SENTENCE, Cite, cites_of, without_cites
 from ivsearch.ask.evidence import Shown, within
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.finding import Finding
@@ -54,23 +55,39 @@ class Checked:
     cited: tuple[Citation, ...] = ()
 
 
-def check_sentence(text: str, question: Question, finding: Finding, chat: ChatModel, finder: Finder) -> Checked:
+def check_sentence(
+    text: str,
+    question: Question,
+    finding: Finding,
+    chat: ChatModel,
+    finder: Finder,
+    missed: frozenset[int] = frozenset(),
+) -> Checked:
     """Supported when every label exists, every time lies inside its clip, and the encoder's score for the sentence on
-    every cited span stands out against the library."""
+    every cited span stands out against the library. ``missed``: labels that the chat model was not shown."""
     cites = cites_of(text)
     labels = tuple(dict.fromkeys(cite.label for cite in cites))
     if not cites:
         return Checked(Sentence(text, labels, Verdict.UNCITED, "it cites nothing"))
-    if reason := _objection(text, cites, question, finding, chat):
-        return Checked(Sentence(text, labels, Verdict.UNSUPPORTED, reason))
+    unseen = next((f"the chat model could not be shown [{label}]" for label in labels if label in missed), "")
+    if reason := unseen or _objection(text, cites, question, finding, chat):
+        return Checked(Sentence(text, labels, Verdict.UNSUPPORTED, reason), _refused(labels, finding, reason))
     cited = _citations(text, cites, finding, finder)
     if reason := next((each.reason for each in cited if not each.verified), ""):
         return Checked(Sentence(text, labels, Verdict.UNSUPPORTED, reason), cited)
     return Checked(Sentence(text, labels, Verdict.SUPPORTED), cited)
 
 
+def _refused(labels: Sequence[int], finding: Finding, reason: str) -> tuple[Citation, ...]:
+    """The clips that are cited, as far as they exist, by a sentence that was not worth measuring."""
+    known = {each.evidence.label: cite(each, 0.0, least=VERIFIED) for each in finding.shown}
+    return tuple(dataclasses.replace(known[label], reason=reason) for label in labels if label in known)
+
+
 def _objection(text: str, cites: Sequence[Cite], question: Question, finding: Finding, chat: ChatModel) -> str:
     """Why the sentence may not be shown, before its support is measured; empty when nothing speaks against it."""
+    if len(text) >= LONGEST_SENTENCE:
+        return "it is too long to be checked"
     known = {each.evidence.label: each for each in finding.shown}
     if unknown := [cite.label for cite in cites if cite.label not in known]:
         return f"there is no evidence [{unknown[0]}]"
@@ -164,7 +181,7 @@ def _given(word: str, given: set[str]) -> bool:
 
 def _citations(text: str, cites: Sequence[Cite], finding: Finding, finder: Finder) -> tuple[Citation, ...]:
     if finding.gallery is None:
-        return ()
+        raise ValueError("a Finding without a Gallery has nothing that a sentence could be checked against")
     known = {each.evidence.label: each for each in finding.shown}
     plain = " ".join(without_names(text).split()).strip(" .:;,()–-。")
     vector = finder.encoder.encode_texts([plain or finding.query]).vectors[0]

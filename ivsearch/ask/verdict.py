@@ -8,6 +8,7 @@ import re
 from ivsearch.ask.chat import ChatModel
 from ivsearch.ask.evidence import Shown
 from ivsearch.domain import Aim, Turn
+from ivsearch.errors import AnswerCut
 
 MAX_NEW_TOKENS = 16
 
@@ -45,7 +46,8 @@ JOINED = frozenset({"zh", "ja", "ko", "ar", "hi"})
 
 
 def confirms(said: str, shown: Shown, language: str, chat: ChatModel) -> bool:
-    """Whether the chat model, shown the cited span alone, says yes. Anything but a yes is a no."""
+    """Whether the chat model, shown the cited span alone, says yes. Anything but a yes is a no, also one about nothing:
+    the clip may be gone by now."""
     yes, no = YES[language][0], NO[language][0]
     asked = (
         "Look at this clip alone. Is this statement true of what it shows? "
@@ -53,9 +55,11 @@ def confirms(said: str, shown: Shown, language: str, chat: ChatModel) -> bool:
     )
     # One clip, one label: what it was called among others would only confuse.
     evidence = dataclasses.replace(shown.evidence, label=1)
-    return says_yes(
-        "".join(chat.reply([Turn(asked, "", Aim.VERDICT)], [evidence], max_new_tokens=MAX_NEW_TOKENS)), language
-    )
+    try:
+        reply = "".join(chat.reply([Turn(asked, "", Aim.VERDICT)], [evidence], max_new_tokens=MAX_NEW_TOKENS))
+    except AnswerCut:
+        return False
+    return not chat.missed and says_yes(reply, language)
 
 
 def says_yes(reply: str, language: str) -> bool:

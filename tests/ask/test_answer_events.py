@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from ivsearch import wire
 from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events, answer_question
 from ivsearch.ask.verdict import NO, YES, says_yes
 from ivsearch.domain import Aim, Answer, Evidence, Filters, Piece, Turn, Verdict
-from ivsearch.errors import UsageError
+from ivsearch.errors import AnswerCut, UsageError
 from ivsearch.library import Library
 
 ASKED = "Where is the cat?"
@@ -86,6 +87,7 @@ def test_what_fails_is_marked_when_wanted(sample_library: Library) -> None:
     _, answer = events(sample_library, Watches(f"{TRUE} {FALSE} Nice."), manner)
     assert answer.text == f"{TRUE} {FALSE} (not verified) Nice. (not verified)"
     # The same clip is cited by both: the sentence it supports least decides.
+    assert answer.composed is False
     assert [(each.label, each.verified) for each in answer.cited] == [(1, False)]
     assert not answer.grounded
 
@@ -107,7 +109,97 @@ def test_nothing_that_holds_leaves_what_the_encoder_sees(sample_library: Library
     assert all(each.verdict is not Verdict.SUPPORTED for each in answer.sentences)
 
 
-@pytest.mark.parametrize("text", ["NOT SHOWN", "Not shown.", "**NOT SHOWN**"])
+def test_what_is_shown_marked_is_not_called_grounded_nor_composed(sample_library: Library) -> None:
+    manner = Manner(filters=PET, unsupported=Unsupported.MARK)
+    alone = answer_question(ASKED, sample_library.searcher(), chat=None, filters=PET)
+    for text, cites in ((f"{FALSE}", True), ("Nice.", False), ("Die Katze sitzt auf dem Sofa [1].", True)):
+        _, answer = events(sample_library, Watches(text), manner)
+        assert answer.text == f"{text} (not verified) {alone.text}"
+        assert (answer.grounded, answer.composed, answer.chat) == (False, False, "watches")
+        # The composed sentence cites the same clip; what supports it least decides.
+        assert [each.label for each in answer.cited if not each.verified] == ([1] if cites else [])
+    _, answer = events(sample_library, Watches(f"{TRUE} Nice."), manner)
+    assert (answer.text, answer.grounded) == (f"{TRUE} Nice. (not verified)", False)
+    assert all(each.verified for each in answer.cited)
+
+
+@pytest.mark.parametrize(
+    ("text", "denied"),
+    [
+        ("A certificate of vaccination lies there [1]. NOT SHOWN", True),
+        ("NOT SHOWN in clip 2, and so on.", False),
+        ("The word NOT SHOWN.", False),
+    ],
+)
+def test_a_denial_is_all_of_a_sentence_wherever_it_stands(sample_library: Library, text: str, denied: bool) -> None:
+    _, answer = events(sample_library, Watches(text), Manner(filters=PET))
+    assert (answer.chat == "watches") is denied
+    assert answer.matched is not denied
+
+
+@pytest.mark.parametrize("denial", ["NOT SHOWN.", "Not shown in clip 2, but:"])
+def test_a_denial_takes_nothing_from_what_holds(sample_library: Library, denial: str) -> None:
+    for text in (f"{denial} {TRUE}", f"{TRUE} {denial}"):
+        _, answer = events(sample_library, Watches(text), Manner(filters=PET))
+        assert TRUE in answer.text or "camera [1]." in answer.text
+        assert (answer.grounded, answer.chat, answer.composed) == (True, "watches", False)
+
+
+class Misses(Watches):
+    """As Watches, but was not shown the Evidence of these labels."""
+
+    def __init__(self, text: str, missed: frozenset[int], *, again: frozenset[int] = frozenset()) -> None:
+        super().__init__(text)
+        self.misses = {Aim.ANSWER: missed, Aim.VERDICT: again}
+
+    def reply(self, turns: Sequence[Turn], evidence: Sequence[Evidence], *, max_new_tokens: int) -> Iterator[str]:
+        self.missed = self.misses[turns[-1].aim]
+        yield from super().reply(turns, evidence, max_new_tokens=max_new_tokens)
+
+
+def test_a_clip_that_was_not_shown_is_not_cited(sample_library: Library) -> None:
+    _, answer = events(sample_library, Misses(TRUE, frozenset({1})), Manner(filters=Filters()))
+    assert [each.reason for each in answer.sentences] == ["the chat model could not be shown [1]"]
+    assert answer.composed
+    _, answer = events(sample_library, Misses("NOT SHOWN", frozenset({1})), Manner(filters=PET))
+    alone = answer_question(ASKED, sample_library.searcher(), chat=None, filters=PET)
+    assert answer == alone
+
+
+def test_a_verdict_without_a_picture_is_a_no(sample_library: Library) -> None:
+    chat = Misses(TRUE, frozenset(), again=frozenset({1}))
+    _, answer = events(sample_library, chat, Manner(filters=PET, verify=Verify.STRICT))
+    assert [each.reason for each in answer.sentences] == ["asked again, the chat model did not confirm it"]
+
+
+class Breaks(Watches):
+    """Says ``text``, then breaks off."""
+
+    def reply(self, turns: Sequence[Turn], evidence: Sequence[Evidence], *, max_new_tokens: int) -> Iterator[str]:
+        yield from super().reply(turns, evidence, max_new_tokens=max_new_tokens)
+        if turns[-1].aim is Aim.ANSWER:
+            raise AnswerCut("the server went away", "")
+
+
+@pytest.mark.parametrize("verify", list(Verify))
+def test_what_was_checked_before_a_reply_broke_off_is_kept(sample_library: Library, verify: Verify) -> None:
+    pieces, answer = events(sample_library, Breaks(f"{TRUE} A cat which is not"), Manner(filters=PET, verify=verify))
+    assert "".join(pieces) == answer.text == TRUE
+    assert (answer.error, wire.answer(answer)["error"]) == ("the server went away", "the server went away")
+    _, answer = events(sample_library, Breaks("A cat which is not"), Manner(filters=PET, verify=verify))
+    assert (answer.composed, answer.error, answer.sentences) == (True, "the server went away", ())
+    assert "error" not in wire.answer(events(sample_library, Watches(TRUE), Manner(filters=PET))[1])
+
+
+def test_a_model_that_has_not_looked_may_break_off_too(sample_library: Library) -> None:
+    blind = Breaks("The picture shows a cat [1]. And a")
+    blind.watches = False
+    _, answer = events(sample_library, blind, Manner(filters=PET))
+    assert answer.text.startswith("The picture shows a cat [1]. The best match")
+    assert answer.error == "the server went away"
+
+
+@pytest.mark.parametrize("text", ["NOT SHOWN", "Not shown.", "**NOT SHOWN**", "Answer: NOT SHOWN", "NOT SHOWN [1]."])
 def test_a_model_that_sees_nothing_of_it_is_believed(sample_library: Library, text: str) -> None:
     _, answer = events(sample_library, Watches(text), Manner(filters=PET))
     assert answer.text.startswith("The footage does not clearly show it")

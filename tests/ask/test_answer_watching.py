@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ivsearch.ask import load_chat
-from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events, answer_question
+from ivsearch.ask.answer import MAX_NEW_TOKENS, Manner, Unsupported, Verify, answer_events, answer_question
 from ivsearch.ask.chat import ChatModel
+from ivsearch.ask.internvl_chat import InternVLWatcher, Prompt
 from ivsearch.ask.table import ModelServer
 from ivsearch.domain import Answer, Filters, Turn, Verdict
 from ivsearch.library import Library
+from ivsearch.models.replier import Sampling
 from tests.llama_server import KEY
 
 
@@ -38,6 +41,26 @@ def test_nonsense_is_marked_when_wanted(sample_library: Library, nonsense: ChatM
     finder, filters = sample_library.searcher(), Filters(paths=("pet.jpg",))
     answer = answer_question("Where is the cat?", finder, chat=nonsense, filters=filters, unsupported=Unsupported.MARK)
     assert answer.text.count("(not verified)") == len(answer.sentences) > 0
+    assert (answer.composed, answer.grounded, answer.chat) == (False, False, "internvideo2.5")
+
+
+def test_strict_asks_a_real_network_again_when_it_has_said_all(
+    sample_library: Library, nonsense: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the words of the answer are put into its mouth; asked again, it says what it says.
+    said = InternVLWatcher._said
+
+    def forced(self: InternVLWatcher, prompt: Prompt, max_new_tokens: int, sampling: Sampling) -> Iterator[str]:
+        if max_new_tokens == MAX_NEW_TOKENS:
+            yield from ("A cat looks into ", "the camera [1]. ", "A cat sits there [1].")
+        else:
+            yield from said(self, prompt, max_new_tokens, sampling)
+
+    monkeypatch.setattr(InternVLWatcher, "_said", forced)
+    finder, filters = sample_library.searcher(), Filters(paths=("pet.jpg",))
+    answer = answer_question("Where is the cat?", finder, chat=nonsense, filters=filters, verify=Verify.STRICT)
+    refused = "asked again, the chat model did not confirm it"
+    assert [each.reason for each in answer.sentences] == [refused, refused]
     assert answer.composed
 
 
