@@ -12,7 +12,7 @@ from ivsearch.ask.cites import LONGEST_SENTENCE, Cite, cites_of, without_cites
 from ivsearch.ask.evidence import Shown, within
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.finding import Finding
-from ivsearch.ask.language import WORDS, language_of
+from ivsearch.ask.language import DENIALS, WORDS, language_of
 from ivsearch.ask.question import Question
 from ivsearch.ask.support import SEEN, VERIFIED, agreement
 from ivsearch.domain import Citation, Concept, Sentence, Verdict
@@ -35,15 +35,6 @@ SAYING = {
     "de": "zeigt zeigen sieht clip video bild foto szene moment datei wahrscheinlich vermutlich auch encoder",
     "it": "mostra mostrano vede clip video immagine foto scena momento file probabilmente anche codificatore",
     "pt": "mostra mostram vê clipe vídeo imagem foto cena momento arquivo provavelmente também codificador",
-}
-# A model that has not looked cannot know what is not there.
-DENIALS = {
-    "en": r"\b(no|not|never|none|nothing|without|neither|nor|cannot|isn't|aren't|doesn't|don't|can't)\b",
-    "fr": r"\b(ne|pas|aucune?|jamais|rien|sans)\b|\bn'",
-    "es": r"\b(no|ningún|ninguna|nunca|nada|sin)\b",
-    "de": r"\b(nicht|keine?[nmrs]?|nie|nichts|ohne)\b",
-    "it": r"\b(non|nessun[oa]?|mai|niente|nulla|senza)\b",
-    "pt": r"\b(não|nenhuma?|nunca|nada|sem)\b",
 }
 
 
@@ -149,7 +140,8 @@ def _invention(plain: str, question: Question, cited: Sequence[Shown]) -> str:
     if language not in SAYING:
         return f"what it says in {language!r} cannot be checked word by word"
     lowered = plain.lower().replace("’", "'")
-    if denial := re.search(DENIALS[language], lowered):
+    # One that has not looked cannot know what is not there.
+    if denial := DENIALS[language].search(lowered):
         return f"{denial.group()!r} cannot be known from what is seen"
     likeliest = [concept for each in cited for concept in (*each.evidence.sees[:1], *_of_kind(each, question))]
     seen = {word for concept in likeliest for word in _words(concept.name)}

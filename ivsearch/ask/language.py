@@ -85,3 +85,24 @@ def _latin_language(text: str) -> str:
         votes[language] += 0.2 * sum(ending.search(word) is not None for word in words)
     # The order of COMMON breaks ties: English first.
     return max(votes, key=lambda language: votes[language])
+
+
+# With these a sentence says that something is not, or not there. Spaced scripts: whole words.
+DENIALS = {
+    "en": re.compile(
+        r"\b(no|not|never|none|nothing|nobody|without|neither|nor|cannot|absent|missing|lacks?|"
+        r"(?:is|are|was|were|does|do|did|has|have|ca|could|wo|would|should)n't)\b"
+    ),
+    "fr": re.compile(r"\b(ne|pas|aucune?|jamais|rien|sans|ni)\b|\bn'"),
+    "es": re.compile(r"\b(no|ningún|ninguna?|nunca|nada|nadie|sin|ni)\b"),
+    "de": re.compile(r"\b(nicht|keine?[nmrs]?|nie|niemand|nichts|ohne|weder)\b"),
+    "it": re.compile(r"\b(non|nessun[oa]?|mai|niente|nulla|senza|né)\b"),
+    "pt": re.compile(r"\b(não|nenhuma?|nunca|nada|ninguém|sem|nem)\b"),
+    "ru": re.compile(r"\b(не|нет|ни|нельзя|никто|никого|ничего|никогда|никак\w*|без|отсутству\w*)\b"),
+    # Not in words for things: drones, stainless steel, wireless, different.
+    "zh": re.compile(r"[没沒]|不(?![锈鏽同少断斷仅僅])|[无無](?!人机|人機|线|線)|未(?![来來成])|非(?!洲|常)"),
+    "ja": re.compile(r"(?<![少危])ない|なし|なかっ|ません|無[いし]|いいえ|違い?ます"),
+    "ko": re.compile(r"없|않|아니|아닙|(?:^|\s)[안못]\s|(?<=[가-힣])\s못"),
+    "ar": re.compile(r"\b(لا|ليس|ليست|لم|لن|بدون|دون|غير|بلا|كلا)\b"),
+    "hi": re.compile(r"नहीं|नही|बिना|(?:^|\s)न(?:\s|$)"),
+}
