@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ivsearch.ask.chat import ChatModel
-from ivsearch.ask.citations import Checked, check_sentence, without_names
+from ivsearch.ask.citations import Checked, check_sentence, denial_in, without_names
 from ivsearch.ask.cites import LONGEST_SENTENCE, sentences_of, without_cites
 from ivsearch.ask.compose import NAME, compose
 from ivsearch.ask.finder import Finder
@@ -210,10 +210,13 @@ def _checked(
     missed: frozenset[int],
 ) -> Checked:
     checked = check_sentence(sentence, asked, finding, chat, finder, missed)
-    if manner.verify is not Verify.STRICT or checked.sentence.verdict is not Verdict.SUPPORTED:
+    if checked.sentence.verdict is not Verdict.SUPPORTED:
         return checked
+    if manner.verify is not Verify.STRICT:
+        denial = denial_in(sentence, asked, finding)
+        return _refused(checked, f"{denial!r}: an encoder cannot check what is not there") if denial else checked
     known = {each.evidence.label: each for each in finding.shown}
-    said = re.sub(r"\s+([.!?])", r"\1", " ".join(without_names(sentence).split()))
+    said = re.sub(r"\s+([.!?])", r"\1", " ".join(without_names(sentence, finding).split()))
     for one in checked.cited:
         shown = known[one.label]
         span = dataclasses.replace(shown.evidence, start_s=one.start_s, end_s=one.end_s)

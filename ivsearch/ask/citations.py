@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ivsearch.ask.chat import ChatModel
-from ivsearch.ask.cites import LONGEST_SENTENCE, Cite, cites_of, without_cites
+from ivsearch.ask.cites import LONGEST_SENTENCE, PLAIN, SECONDS, Cite, cites_of, without_cites
 from ivsearch.ask.evidence import Shown, within
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.finding import Finding
-from ivsearch.ask.language import DENIALS, WORDS, language_of
+from ivsearch.ask.language import DENIALS, WORDS, speaks_another, without_quotes
 from ivsearch.ask.question import Question
+from ivsearch.ask.script import plain_name
 from ivsearch.ask.support import SEEN, VERIFIED, agreement
 from ivsearch.domain import Citation, Concept, Sentence, Verdict
 
@@ -21,8 +23,17 @@ from ivsearch.domain import Citation, Concept, Sentence, Verdict
 END_TOLERANCE_S = 0.05
 # Times are said in whole seconds.
 ROUNDING_S = 1.0
+# A single time means what is shown around it. Seconds.
+MOMENT_S = 1.0
 
 CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2})\b")
+# ``12.0 s``, ``12-15 seconds``, ``12.0から15.0秒``; not the 80s, nor how long something takes.
+SPAN = re.compile(
+    rf"(?<!the )(?<!for )(?<![a-zA-Zа-яА-Я\d_.:'])(\d+(?:[.,]\d+)?)"
+    rf"(?:\s*(?:-|to|and|à|et|a|y|bis|und|e|до|и|إلى|से|から|到|至|에서)\s*"
+    rf"(\d+(?:[.,]\d+)?))?\s*({SECONDS})(?:(?<=[秒초])(?![間间钟鐘간]|\s*동안)|(?![^\W\d_]))",
+    re.IGNORECASE,
+)
 FILE = re.compile(r"\b[\w-]+\.(?:mp4|mkv|mov|avi|webm|jpe?g|png|gif|webp|m4v|heic)\b", re.IGNORECASE)
 
 # Words with which a sentence about a clip is built. They say nothing about the footage by themselves.
@@ -84,17 +95,23 @@ def _objection(text: str, cites: Sequence[Cite], question: Question, finding: Fi
         return f"there is no evidence [{unknown[0]}]"
     if outside := [cite for cite in cites if not _inside(cite, known[cite.label])]:
         return f"{outside[0].start_s:g}–{outside[0].end_s:g} s is not within what [{outside[0].label}] shows"
-    plain = without_names(text)
-    if re.search(r"\w", plain) and not _same_language(plain, question.language):
+    plain = without_names(text, finding)
+    if speaks_another(plain, question.language):
         return "it is in another language"
     cited = [known[cite.label] for cite in cites]
-    if wrong := _wrong_file(text, cited):
+    if wrong := _wrong_file(text, cited, finding):
         return f"{wrong} is not what it cites"
-    if wrong := _wrong_time(without_cites(text), cited):
+    if wrong := _wrong_time(_without_files(without_cites(text), finding), cited):
         return f"{wrong} is outside of what it cites"
     if not chat.watches:
         return _invention(plain, question, cited)
     return "" if re.search(r"\w", plain) else "it says nothing"
+
+
+def denial_in(text: str, question: Question, finding: Finding) -> str:
+    """The word with which it says that something is not so or not there; empty where it says no such thing."""
+    found = DENIALS[question.language].search(without_quotes(without_names(text, finding)).lower().replace("’", "'"))
+    return found.group().strip() if found else ""
 
 
 def _inside(cite: Cite, shown: Shown) -> bool:
@@ -104,34 +121,59 @@ def _inside(cite: Cite, shown: Shown) -> bool:
     return low <= cite.start_s <= cite.end_s <= high
 
 
-def without_names(sentence: str) -> str:
+def without_names(sentence: str, finding: Finding) -> str:
     """What it says, without citations, file names and times."""
-    sentence = without_cites(sentence)
-    for pattern in (FILE, CLOCK):
+    sentence = unicodedata.normalize("NFC", _without_files(without_cites(sentence), finding))
+    for pattern in (CLOCK, SPAN):
         sentence = pattern.sub(" ", sentence)
     return sentence
 
 
-def _same_language(plain: str, language: str) -> bool:
-    """In the same script a name or two may be in any language."""
-    found = language_of(plain)
-    short = len(re.findall(r"[^\W\d_]+", plain)) <= 2
-    return found == language or (short and found in WORDS and language in WORDS)
+def _names(shown: Iterable[Shown]) -> set[str]:
+    """The files' names, as they are and as they are put before a chat model."""
+    paths = {each.evidence.hit.path for each in shown}
+    return {name.casefold() for path in paths for name in (path.name, plain_name(path))}
 
 
-def _wrong_file(sentence: str, cited: Sequence[Shown]) -> str:
-    names = {each.evidence.hit.path.name.lower() for each in cited}
-    return next((name for name in FILE.findall(sentence) if name.lower() not in names), "")
+def _without_files(sentence: str, finding: Finding) -> str:
+    return FILE.sub(" ", _without(sentence, _names(finding.shown)))
+
+
+def _without(sentence: str, names: set[str]) -> str:
+    """Longer names first: one may end as another does."""
+    for name in sorted(names, key=len, reverse=True):
+        sentence = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", sentence, flags=re.IGNORECASE)
+    return sentence
+
+
+def _wrong_file(sentence: str, cited: Sequence[Shown], finding: Finding) -> str:
+    """A file that is named and not cited: one that was shown, or what looks like the name of any."""
+    names = _names(cited)
+    for name in sorted(_names(finding.shown), key=len, reverse=True):
+        rest = _without(sentence, {name})
+        if name not in names and rest != sentence:
+            return name
+        sentence = rest
+    return next(iter(FILE.findall(sentence)), "")
 
 
 def _wrong_time(sentence: str, cited: Sequence[Shown]) -> str:
+    """The first time in it that none of the cited spans shows."""
+    spans = [(each.evidence.start_s - ROUNDING_S, each.evidence.end_s + ROUNDING_S) for each in cited]
+    for said, at_s in _times(unicodedata.normalize("NFKC", sentence).translate(PLAIN)):
+        if not any(low <= at_s <= high for low, high in spans):
+            return said
+    return ""
+
+
+def _times(sentence: str) -> Iterator[tuple[str, float]]:
     for match in CLOCK.finditer(sentence):
         hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        at_s = 3600 * hours + 60 * minutes + seconds
-        spans = ((each.evidence.start_s - ROUNDING_S, each.evidence.end_s + ROUNDING_S) for each in cited)
-        if not any(low <= at_s <= high for low, high in spans):
-            return match.group()
-    return ""
+        yield match.group(), 3600 * hours + 60 * minutes + seconds
+    for match in SPAN.finditer(sentence):
+        # "2 с мячом" is two with a ball.
+        if match[3] != "с" or not re.match(r"\s*\w", sentence[match.end() :]):
+            yield from ((match.group(), float(each.replace(",", "."))) for each in match.groups()[:2] if each)
 
 
 def _invention(plain: str, question: Question, cited: Sequence[Shown]) -> str:
@@ -175,13 +217,14 @@ def _citations(text: str, cites: Sequence[Cite], finding: Finding, finder: Finde
     if finding.gallery is None:
         raise ValueError("a Finding without a Gallery has nothing that a sentence could be checked against")
     known = {each.evidence.label: each for each in finding.shown}
-    plain = " ".join(without_names(text).split()).strip(" .:;,()–-。")
+    plain = " ".join(without_names(text, finding).split()).strip(" .:;,()–-。")
     vector = finder.encoder.encode_texts([plain or finding.query]).vectors[0]
     citations = []
     for one in cites:
         shown = known[one.label]
         if one.start_s is not None and one.end_s is not None:
-            shown = within(shown, one.start_s, one.end_s, finder)
+            around_s = 0.0 if one.end_s > one.start_s else MOMENT_S / 2
+            shown = within(shown, one.start_s - around_s, one.end_s + around_s, finder)
         support = agreement(vector, shown.vector, shown.hub, finding.gallery)
         citations.append(cite(shown, support, least=VERIFIED))
     return tuple(citations)

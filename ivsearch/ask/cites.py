@@ -34,8 +34,15 @@ SYLLABLE = re.compile(r"[\u0590-\u1fff\u2e80-\U0003ffff]$")
 LONGEST_SENTENCE = 1000
 LONGEST_REPLY = 10_000
 TIME = r"(?:\d+:)?(?:\d+:)?\d+(?:\.\d+)?"
-UNIT = r"(?:\s*(?:s|sec|secs|seconds?|秒|сек\.?|с|ث|초))?"
-ITEM = rf"([-]?\d+)(?:\s*(?:@|:|at\b)\s*({TIME}){UNIT}(?:\s*-\s*({TIME}){UNIT})?)?"
+# Longer ones first: the first that fits is taken.
+SECONDS = (
+    r"(?:seconds?|secs?\.?|secondes?|segundos?|seg\.?|sekunden?|sek\.?|second[io]|секунд[аыуе]?|сек\.?|с|"
+    r"ثانية|ثوان|ثواني|ث|सेकंड|सेकेंड|सेकण्ड|से\.?|秒|초|s)"
+)
+UNIT = rf"(?:\s*{SECONDS})?"
+# After a comma a number is another label, unless it can be nothing but a time.
+AT = rf"(?:\s*(?:@|:|at\b)\s*|\s*,\s*(?=\d+[.:]\d|\d+\s*(?:-\s*\d+\s*)?{SECONDS}))"
+ITEM = rf"([-]?\d+)(?:{AT}({TIME}){UNIT}(?:\s*-\s*({TIME}){UNIT})?)?"
 ITEMS = re.compile(rf"{ITEM}(?:\s*[,;]\s*{ITEM})*")
 ONE_ITEM = re.compile(ITEM)
 # Brackets and digits of full width become plain by NFKC; these do not.

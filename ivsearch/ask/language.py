@@ -87,6 +87,60 @@ def _latin_language(text: str) -> str:
     return max(votes, key=lambda language: votes[language])
 
 
+# What is quoted may be in any language.
+QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|「[^」]*」|『[^』]*』")
+# Characters of Chinese that Japanese does not write, and some that it writes in other words.
+CHINESE = re.compile(r"[这這们們没吗嗎么麼个她您哪呢说让给边还]")
+LIKELY_CHINESE = re.compile(r"[的了着著是在有里裡]")
+HAN, KANA = re.compile(r"[\u3400-\u9fff]"), re.compile(r"[\u3041-\u30ff]")
+# How many of its commonest words more than the language's own make it another one.
+MARGIN = 2
+
+
+def without_quotes(text: str) -> str:
+    return QUOTED.sub(" ", text)
+
+
+def speaks_another(text: str, language: str) -> bool:
+    """Whether a text is in another language, as far as that is plain: names, numbers and what is quoted are in none."""
+    text = unicodedata.normalize("NFC", without_quotes(text))
+    if language in ("zh", "ja"):
+        n_kana, n_han = len(KANA.findall(text)), len(HAN.findall(text))
+        if language == "zh" and n_kana > n_han:
+            return True
+        if language == "ja" and not n_kana and (CHINESE.search(text) or len(set(LIKELY_CHINESE.findall(text))) > 1):
+            return True
+    own, foreign = _letters(text, language)
+    if language not in WORDS:
+        # Its own words count by the letter, where they are written without spaces.
+        prose = re.findall(r"\b[a-zà-ÿ]{2,}\b", re.sub(r"\w*[A-ZÀ-Þ\d]\w*", " ", text))
+        return foreign > own or len(prose) > own / 2
+    if foreign >= max(own, 1):
+        return True
+    words = re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", text.lower().replace("’", "'"))
+    mine = WORDS[language]
+    return any(
+        sum(word in other and word not in mine for word in words)
+        - sum(word in mine and word not in other for word in words)
+        >= MARGIN
+        for other in WORDS.values()
+    )
+
+
+def _letters(text: str, language: str) -> tuple[int, int]:
+    """How many letters are of the language's own script, and of another one that is not Latin."""
+    counts = {name: len(script.findall(text)) for name, script in SCRIPTS}
+    if language == "ja":
+        return counts.pop("ja") + counts.pop("zh"), sum(counts.values())
+    if language in counts:
+        # Kana in Chinese, and Han in Korean, are names.
+        own = counts.pop(language)
+        return own, sum(
+            n for name, n in counts.items() if (language, name) not in (("zh", "ja"), ("ko", "zh")) or not own
+        )
+    return len(re.findall(r"[a-zA-Z\u00c0-\u024f]", text)), sum(counts.values())
+
+
 # With these a sentence says that something is not, or not there. Spaced scripts: whole words.
 DENIALS = {
     "en": re.compile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,8 @@ def test_a_true_cited_sentence_stands(sample_library: Library, finding: Finding,
         ("There is no cat [1].", "'no' cannot be known from what is seen"),
         ("other.mp4 shows a cat [1].", "other.mp4 is not what it cites"),
         ("At 0:45 there is a cat [1].", "0:45 is outside of what it cites"),
+        ("At 500.0 s there is a cat [1].", "500.0 s is outside of what it cites"),
+        ("From 12 to 15 seconds there is a cat [1].", "12 to 15 seconds is outside of what it cites"),
         ("This is the best match [1].", "it says nothing that the evidence says"),
     ],
 )
@@ -93,6 +96,9 @@ def test_what_is_not_so_is_not_supported(sample_library: Library, finding: Findi
         ("A cat [1 @ 0.0-5.0 s].", "0–5 s is not within what [1] shows"),
         ("A cat [1: 0:12–0:15].", "12–15 s is not within what [1] shows"),
         ("[1].", "it says nothing"),
+        ("At 500.0 s a cat looks into the camera [1].", "500.0 s is outside of what it cites"),
+        ("A cat looks into the camera at 0.5-90 s [1].", "0.5-90 s is outside of what it cites"),
+        ("table.jpg shows a cat [1].", "table.jpg is not what it cites"),
         ("هناك قطة [1].", "it is in another language"),
         ("A certificate of vaccination is signed by hand [1].", "the cited clip does not support it"),
     ],
@@ -117,6 +123,85 @@ def test_any_language_and_any_brackets(sample_library: Library, finding: Finding
     checked = check(sample_library, finding, reply, question=question, watches=True)
     assert checked.sentence.verdict is Verdict.SUPPORTED
     assert [each.label for each in checked.cited] == [1]
+
+
+@pytest.mark.parametrize(
+    ("question", "reply"),
+    [
+        ("Wo ist die Katze?", "Bei 500 Sekunden sitzt eine Katze [1]."),
+        ("Où est le chat ?", "Un chat à 500,5 secondes [1]."),
+        ("¿Dónde está el gato?", "Un gato a los 500 segundos [1]."),
+        ("Dov'è il gatto?", "Un gatto a 500 secondi [1]."),
+        ("Где кошка?", "Кошка на 500 с [1]."),
+        ("Где кошка?", "Кошка на 500-й, 501 сек. [1]."),
+        ("哪里有猫?", "第500秒有一只猫 [1]。"),
+        ("猫はどこですか?", "猫は12.0秒から15.0秒にいます [1]。"),
+        ("고양이는 어디에 있나요?", "500초에 고양이가 있습니다 [1]."),
+        ("أين القطة؟", "قطة عند 500 ثانية [1]."),
+        ("बिल्ली कहाँ है?", "500 सेकंड पर बिल्ली है [1]।"),
+        ("Where is the cat?", "A cat at ５００ s [1]."),
+    ],
+)
+def test_seconds_are_read_in_every_language(
+    sample_library: Library, finding: Finding, question: str, reply: str
+) -> None:
+    checked = check(sample_library, finding, reply, question=question, watches=True)
+    assert checked.sentence.reason.endswith("is outside of what it cites")
+
+
+@pytest.mark.parametrize(
+    ("question", "reply"),
+    [
+        (ASKED, "A cat in the style of the 80s [1]."),
+        (ASKED, "A cat looks into the camera for 30 seconds [1]."),
+        ("Где кошка?", "Кошки 2 с мячом [1]."),
+        (ASKED, "A cat at 0.0 s [1]."),
+        (ASKED, "Two dogs sit [1]."),
+        (ASKED, "Yes, two dogs run [1]."),
+        (ASKED, "Two zebras graze near trees [1]."),
+        (ASKED, "A sign says “出口” [1]."),
+        (ASKED, "The sign 出口 hangs there [1]."),
+        ("哪里有猫?", "3 [1]"),
+        ("猫はどこですか?", "Toyota [1]"),
+        ("Где кошка?", "Toyota [1]"),
+        ("猫はどこですか?", "東京駅 [1]"),
+        ("哪里有猫?", "店名是すき家 [1]"),
+        ("哪里有猫?", "有一只猫 [1]"),
+        (ASKED, "pet.jpg shows a cat [1]."),
+    ],
+)
+def test_nothing_but_its_support_speaks_against_what_is_right(
+    sample_library: Library, finding: Finding, question: str, reply: str
+) -> None:
+    checked = check(sample_library, finding, reply, question=question, watches=True)
+    assert checked.sentence.reason in ("", "the cited clip does not support it")
+
+
+def test_a_file_name_is_known_by_the_files_that_were_shown(sample_library: Library, finding: Finding) -> None:
+    shown = finding.shown[0]
+    hit = dataclasses.replace(shown.evidence.hit, path=Path("/media/my pink car.jpg"))
+    renamed = dataclasses.replace(shown, evidence=dataclasses.replace(shown.evidence, hit=hit))
+    found = dataclasses.replace(finding, shown=(renamed, *finding.shown[1:]))
+    checked = check(sample_library, found, "my pink car.jpg shows a cat [1].", watches=True)
+    assert checked.sentence.verdict is Verdict.SUPPORTED
+    checked = check(sample_library, found, "pink car.jpg shows a cat [1].", watches=True)
+    assert checked.sentence.reason == "car.jpg is not what it cites"
+
+
+def test_without_a_gallery_nothing_can_be_checked(sample_library: Library, finding: Finding) -> None:
+    with pytest.raises(ValueError, match=r"^a Finding without a Gallery has nothing that a sentence could be checked"):
+        check(sample_library, dataclasses.replace(finding, gallery=None), "The picture shows a cat [1].")
+
+
+def test_a_single_time_is_a_moment(sample_library: Library) -> None:
+    found = look(read_question("Where is the rocket?"), sample_library.searcher(), 8, Filters(paths=("*.mp4",)), ())
+    first = found.shown[0].evidence
+    at_s = (first.start_s + first.end_s) / 2
+    (one,) = check(sample_library, found, f"A rocket [1 @ {at_s:.1f} s].", watches=True).cited
+    assert one.end_s - one.start_s == pytest.approx(1)
+    assert one.start_s < at_s < one.end_s
+    (one,) = check(sample_library, found, f"A rocket [1 @ {first.start_s:.2f} s].", watches=True).cited
+    assert one.end_s - one.start_s == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_seconds_that_are_cited_are_what_is_checked(sample_library: Library) -> None:

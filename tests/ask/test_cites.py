@@ -73,6 +73,13 @@ def test_labels(text: str, labels: tuple[int, ...]) -> None:
         ("[1 at 3 seconds]", (Cite(1, 3.0, 3.0),)),
         ("[1] [1]", (Cite(1),)),
         ("[1 @ soon]", ()),
+        ("[1, 12.0-15.0 s]", (Cite(1, 12.0, 15.0),)),
+        ("[1, 0:12–0:15]", (Cite(1, 12.0, 15.0),)),
+        ("[1, 12 s]", (Cite(1, 12.0, 12.0),)),
+        ("[1, 12-15 с]", (Cite(1, 12.0, 15.0),)),
+        ("[1, 2, 3]", (Cite(1), Cite(2), Cite(3))),
+        ("[1, 2 @ 3 s]", (Cite(1), Cite(2, 3.0, 3.0))),
+        ("[1 @ 3 segundos]", (Cite(1, 3.0, 3.0),)),
     ],
 )
 def test_times(text: str, cites: tuple[Cite, ...]) -> None:
