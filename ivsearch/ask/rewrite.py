@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ivsearch.ask.chat import ChatModel
 from ivsearch.ask.question import Question, read_question
 from ivsearch.ask.script import LABEL, plain
 from ivsearch.domain import Aim, Turn
+from ivsearch.errors import AnswerCut
 
-MAX_NEW_TOKENS = 64
+# With room for what some say before it.
+MAX_NEW_TOKENS = 128
 MOST_TURNS = 4
 LONGEST = 300
+# Letters that words of the same stem begin with, as far as they have so many.
+STEM = 3
+# Characters of Chinese and Japanese with which anything is asked.
+FUNCTION = frozenset("的了着是在有什么麼哪里裡它他她谁誰吗嗎呢这這那个個何色颜顏人ー・")
+QUOTES = "\"'“”«»「」* "
+# What a model thinks aloud, also when it came to no end.
+THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)|\A.*</think>", re.DOTALL)
+# "Rewritten question: …"
+PREAMBLE = re.compile(
+    r"^[*\s]*(?:the\s+)?(?:(?:rewritten|standalone|last|new)\s+)?(?:question|answer)[*\s]*[:：]", re.IGNORECASE
+)
 
 
 def rewritten(question: Question, history: Sequence[Turn], chat: ChatModel | None) -> Question | None:
@@ -27,12 +41,32 @@ def rewritten(question: Question, history: Sequence[Turn], chat: ChatModel | Non
         f"Rewrite the last question so that it can be understood without the conversation. Keep its language. "
         f"Reply with the question alone. Conversation: {said} Last question: {plain(question.text)}"
     )
-    reply = "".join(chat.reply([Turn(asked, "", Aim.REWRITE)], [], max_new_tokens=MAX_NEW_TOKENS))
-    text = plain(reply.strip().partition("\n")[0]).strip("\"'“”«»「」 ")
-    alone = read_question(text[:LONGEST])
-    if not alone.content or alone.leans or alone.language != question.language or len(text) > LONGEST:
+    try:
+        reply = "".join(chat.reply([Turn(asked, "", Aim.REWRITE)], [], max_new_tokens=MAX_NEW_TOKENS))
+    except AnswerCut:
         return None
-    return alone
+    known = f"{said} {question.text}"
+    lines = (plain(line).strip(QUOTES) for line in THOUGHT.sub("", reply).splitlines())
+    return next((alone for line in lines if (alone := _alone(line, question, known)) is not None), None)
+
+
+def _alone(line: str, question: Question, known: str) -> Question | None:
+    """The line as a question; None for one that is none, or that is about something nobody has spoken of."""
+    text = PREAMBLE.sub("", line).strip(QUOTES)
+    if not text or text.endswith((":", "：")) or len(text) > LONGEST:
+        return None
+    alone = read_question(text)
+    if not alone.content or alone.leans or alone.language != question.language:
+        return None
+    return alone if _stems(alone.content, alone.language) & _stems(known, alone.language) else None
+
+
+def _stems(text: str, language: str) -> set[str]:
+    """What words are known by: how they begin, as endings differ; where words are not set apart, their characters."""
+    if language in ("zh", "ja"):
+        return set(re.findall(r"[\u30a0-\u9fff]", text)) - FUNCTION
+    words = (word.removeprefix("ال") for word in re.findall(r"\w+", text.lower()))
+    return {word[: 1 if language == "ko" else STEM] for word in words}
 
 
 def _writes(chat: ChatModel) -> bool:
