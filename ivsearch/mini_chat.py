@@ -18,6 +18,8 @@ from ivsearch.library import Library, open_library
 from ivsearch.media.probe import probe
 from ivsearch.settings import Settings
 
+# What a PNG can hold; inks and numbers become the colours they stand for.
+AS_IT_IS = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
 SLOWEST_FPS, FASTEST_FPS = 0.001, 1000.0
 
 
@@ -75,7 +77,8 @@ class MiniChat:
             paths = [] if video is None else [video]
             for number, image in enumerate(images, 1):
                 paths.append(Path(folder) / f"image{number}.png")
-                image.save(paths[-1])
+                like = "I;16" if image.mode == "I" else "RGB"
+                (image if image.mode in AS_IT_IS else image.convert(like)).save(paths[-1])
             with library_of(paths, settings) as library:
                 answer = library.ask(question, history=[Turn(*turn) for turn in history])
         return Reply(answer.text, ())

@@ -32,6 +32,8 @@ LOWEST = {
     "chat_timeout_s": 0.1,
     "chat_frames": 0,
 }
+# A day. No clock of the operating system takes much more, nor any user.
+HIGHEST = {"stall_s": 86_400.0, "chat_timeout_s": 86_400.0}
 
 
 def _setting(default: Any, help: str) -> Any:
@@ -120,10 +122,12 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if isinstance(value, (bool, list, dict)):
             raise ValueError
         value = wanted(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(f"{source}: setting {name!r} must be {KINDS[wanted]}, not {value!r}") from None
     if name in LOWEST and not value >= LOWEST[name]:
         raise UsageError(f"{source}: setting {name!r} must be at least {LOWEST[name]}, not {value}")
+    if name in HIGHEST and not value <= HIGHEST[name]:
+        raise UsageError(f"{source}: setting {name!r} must be at most {HIGHEST[name]:g}, not {value}")
     return value
 
 

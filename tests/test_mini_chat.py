@@ -27,6 +27,15 @@ def test_it_tells_what_a_picture_shows(chat: MiniChat, sample_media: Path) -> No
     assert "image2.png" in reply.text and "[1]" in reply.text and reply.token_ids == ()
 
 
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "HSV", "F", "I", "PA", "P", "L", "1"])
+def test_it_takes_pictures_of_any_kind(chat: MiniChat, sample_media: Path, mode: str) -> None:
+    with Image.open(sample_media / "pet.jpg") as opened:
+        small = opened.convert("RGB").resize((320, 240))
+    between = small.convert("L") if mode in ("F", "I") else small.convert("P") if mode == "PA" else small
+    image = Image.new("LAB", small.size, (128, 0, 0)) if mode == "LAB" else between.convert(mode)
+    assert chat.generate(question="Where is the cat?", images=[image]).text
+
+
 def test_it_tells_where_in_a_video(chat: MiniChat, sample_media: Path) -> None:
     video = sample_media / "compilation.mp4"
     (text,) = chat.stream(question="Where is the cat?", video=video, n_frames=60)

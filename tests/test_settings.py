@@ -32,6 +32,10 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("batch = -1", "setting 'batch' must be at least 0, not -1"),
         ("workers = -3", "setting 'workers' must be at least 0, not -3"),
         ("fps = nan", "setting 'fps' must be at least 0.001, not nan"),
+        ("chat_timeout_s = inf", "setting 'chat_timeout_s' must be at most 86400, not inf"),
+        ("chat_timeout_s = 1e12", "setting 'chat_timeout_s' must be at most 86400, not 1000000000000.0"),
+        ("stall_s = inf", "setting 'stall_s' must be at most 86400, not inf"),
+        ("batch = inf", "setting 'batch' must be a whole number, not inf"),
         ("fps = ", r"cannot read .*ivsearch\.toml: "),
     ],
 )
