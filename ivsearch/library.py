@@ -148,6 +148,30 @@ class Library:
             evidence_frames=settings.chat_frames or None,
         )
 
+    @property
+    def chat_watches(self) -> bool:
+        """Whether the chat model is shown the footage that was found; it need not be loaded for that."""
+        from ivsearch.ask.table import chat_row
+
+        settings = self.settings
+        if settings.chat in COMPOSED:
+            return False
+        row = chat_row(settings.chat)
+        return row.watches and (settings.chat_pictures or row.name != "openai")
+
+    def _chat_when_needed(self) -> ChatModel | None:
+        """``chat``, without loading it yet."""
+        from ivsearch.ask.lazy_chat import LazyChat
+
+        if self.settings.chat in COMPOSED:
+            return None
+
+        def load() -> ChatModel:
+            assert self.chat is not None
+            return self.chat
+
+        return LazyChat(self.settings.chat, self.chat_watches, load)
+
     def _visual_tokens(self, model_key: str) -> VisualTokens:
         """What the chat model of that key has seen of the media."""
         return VisualTokens(self.folder / VISUAL_TOKENS, model_key, self.settings.visual_tokens_bytes)
@@ -372,7 +396,9 @@ class Library:
         from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events
 
         manner = Manner(k, filters or Filters(), _choice(Verify, verify), _choice(Unsupported, unsupported))
-        yield from answer_events(question, self.searcher(), chat=self.chat, manner=manner, history=history)
+        yield from answer_events(
+            question, self.searcher(), chat=self._chat_when_needed(), manner=manner, history=history
+        )
 
     def _space(self) -> Space:
         """The Space to search in. Raises SpaceMismatch when this encoder's vectors are not in the library."""

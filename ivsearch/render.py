@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ivsearch.domain import Answer, Hits, Ingested, MediaKind, Outcome, Removed, Skipped
+from ivsearch.domain import Answer, Hits, Ingested, MediaKind, Outcome, Removed, Skipped, Verdict
 from ivsearch.plain_text import clock, printable
 
 if TYPE_CHECKING:
@@ -62,24 +62,20 @@ def _when(kind: MediaKind, start_s: float, end_s: float) -> str:
     return "image" if kind is MediaKind.IMAGE else span(start_s, end_s)
 
 
-def answer_text(answer: Answer) -> str:
-    """The answer, then what ``sources_text`` says."""
-    sources = sources_text(answer)
-    return f"{answer.text}\n\n{sources}" if sources else answer.text
-
-
-def sources_text(answer: Answer) -> str:
-    """A line a citation, and how many sentences were withheld; empty where there is neither."""
+def sources_text(answer: Answer, advice: str = "") -> str:
+    """A line a citation, and how many sentences were withheld; empty where there is neither. ``advice``: how to see
+    what was withheld."""
     lines = []
     for cited in answer.cited:
         when = "" if cited.end_s == 0 else f"  {span(cited.start_s, cited.end_s)}"
         note = "" if cited.verified else f"  (not verified{f': {cited.reason}' if cited.reason else ''})"
         lines.append(f"[{cited.label}] {short_path(cited.path)}{when}{note}")
-    if withheld := [each for each in answer.sentences if each.text not in answer.text]:
+    failed = [each for each in answer.sentences if each.verdict is not Verdict.SUPPORTED]
+    # One that is shown all the same is marked: a remark in brackets follows it.
+    if withheld := [each for each in failed if f"{each.text} (" not in answer.text]:
         several = "1 sentence" if len(withheld) == 1 else f"{len(withheld)} sentences"
-        lines.append(
-            f"{several} of the chat model withheld: not supported by the footage (--unsupported mark shows it)"
-        )
+        how = f" ({advice})" if advice else ""
+        lines.append(f"{several} of the chat model withheld: not supported by the footage{how}")
     return "\n".join(lines)
 
 

@@ -72,7 +72,7 @@ class LoadChat(Protocol):
 class ChatRow:
     """One chat model: ``module`` holds its ``load``. ``packages`` are what pip has to install for it; ``hub_id`` where
     its weights are when none are named. ``takes_variant``: a colon and a name of the user's follow its own. ``alone``:
-    it can be talked with where there is no library."""
+    it can be talked with where there is no library. ``watches``: it is shown the footage that was found."""
 
     name: str
     summary: str
@@ -84,6 +84,7 @@ class ChatRow:
     hub_id: str | None = None
     takes_variant: bool = False
     alone: bool = False
+    watches: bool = False
 
     @property
     def usage(self) -> str:
@@ -120,6 +121,7 @@ CHATS: tuple[ChatRow, ...] = (
         module="ivsearch.ask.internvl_chat",
         hub_id="OpenGVLab/InternVideo2_5_Chat_8B",
         alone=True,
+        watches=True,
     ),
     ChatRow(
         name="internvl2.5",
@@ -131,6 +133,7 @@ CHATS: tuple[ChatRow, ...] = (
         module="ivsearch.ask.internvl_chat",
         hub_id="OpenGVLab/InternVL2_5-8B",
         alone=True,
+        watches=True,
     ),
     ChatRow(
         name="internvl2",
@@ -142,6 +145,7 @@ CHATS: tuple[ChatRow, ...] = (
         module="ivsearch.ask.internvl_chat",
         hub_id="OpenGVLab/InternVL2-8B",
         alone=True,
+        watches=True,
     ),
     ChatRow(
         name="openai",
@@ -153,6 +157,7 @@ CHATS: tuple[ChatRow, ...] = (
         module="ivsearch.ask.openai",
         takes_variant=True,
         alone=True,
+        watches=True,
     ),
 )
 

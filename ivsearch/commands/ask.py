@@ -21,7 +21,10 @@ from ivsearch.commands.options import (
     readable,
     warn,
 )
+from ivsearch.commands.proof import advice, proof_options
 from ivsearch.domain import Answer, Piece
+from ivsearch.errors import NetworkError
+from ivsearch.plain_text import steady
 from ivsearch.render import sources_text
 
 NOTHING_MATCHED = 1
@@ -38,22 +41,8 @@ Examples:
 )
 @click.argument("question", nargs=-1, required=True, metavar="QUESTION...")
 @chat_options
-@click.option(
-    "--verify",
-    type=click.Choice(["encoder", "strict"]),
-    default="encoder",
-    show_default=True,
-    help="strict: the chat model is also asked about each sentence, shown the cited clip alone.",
-)
-@click.option(
-    "--unsupported",
-    type=click.Choice(["withhold", "mark"]),
-    default="withhold",
-    show_default=True,
-    help="What becomes of a chat model's sentences that fail the check.",
-)
+@proof_options
 @click.option("--frames", "chat_frames", type=click.IntRange(1), help="Frames a chat model that watches is shown.")
-@click.option("-k", type=click.IntRange(1), default=8, show_default=True, help="How many clips to look at.")
 @filter_options
 @library_option
 @encoder_options
@@ -110,23 +99,36 @@ def command(
         chat_pictures=chat_pictures,
         chat_frames=chat_frames,
     ) as lib:
+        if chat_frames is not None and not lib.chat_watches:
+            raise click.UsageError(
+                "--frames is for chat models that watch (`ivsearch models` lists them): leave it out"
+            )
         events = lib.ask_stream(words, k=k, filters=filters, verify=verify, unsupported=unsupported)
-        answer = last_of(events) if as_json else spoken(events)
+        answer = last_of(events) if as_json else spoken(events, advice(lib, unsupported))
         warn(lib.searcher().complaints)
     if as_json:
         echo_json(wire.answer(answer))
+    if answer.error:
+        raise NetworkError(answer.error)
     if not answer.matched:
         sys.exit(NOTHING_MATCHED)
 
 
-def spoken(events: Iterable[Piece | Answer]) -> Answer:
-    """Prints the answer as it comes, then its sources."""
-    for event in events:
-        if isinstance(event, Answer):
-            sources = sources_text(event)
-            click.echo(f"\n\n{sources}" if sources else "")
-            return event
-        click.echo(event.text, nl=False)
+def spoken(events: Iterable[Piece | Answer], advice: str) -> Answer:
+    """Prints the answer as it comes, then its sources. What goes wrong in the middle is told on a line of its own."""
+    started = ended = False
+    try:
+        for event in events:
+            if isinstance(event, Answer):
+                ended = True
+                sources = sources_text(event, advice)
+                click.echo(f"\n\n{sources}" if sources else "")
+                return event
+            started = True
+            click.echo(steady(event.text), nl=False)
+    finally:
+        if started and not ended:
+            click.echo()
     raise AssertionError("the last event is the answer")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +27,9 @@ from ivsearch.commands.options import (
     one_format,
     readable,
 )
-from ivsearch.errors import IvsearchError, NetworkError, UsageError
+from ivsearch.commands.proof import Proof, proof_options
+from ivsearch.errors import AnswerCut, IvsearchError, NetworkError, UsageError
+from ivsearch.plain_text import steady
 from ivsearch.settings import Settings, library_folder, load_settings
 
 if TYPE_CHECKING:
@@ -82,7 +85,7 @@ Lines that are JSON objects, {"question": "...", "image": "a.jpg"} or with "imag
 @chat_options
 @manner_options
 @click.option("--no-library", is_flag=True, help="Talk with the chat model alone.")
-@click.option("-k", type=click.IntRange(1), default=8, show_default=True, help="How many clips to look at.")
+@proof_options
 @library_option
 @encoder_options
 @json_option
@@ -104,6 +107,8 @@ def command(
     top_p: float | None,
     seed: int | None,
     no_library: bool,
+    verify: str,
+    unsupported: str,
     k: int,
     library: str | None,
     encoder: str | None,
@@ -121,7 +126,7 @@ def command(
     --encoder is named.
     """
     one_format(as_json, jsonl)
-    subject = Subject(tuple(map(existing, images)), existing(video) if video else None, frames, max_tiles)
+    subject = Subject(tuple(map(_file, images)), _file(video) if video else None, frames, max_tiles)
     if subject and library:
         raise click.UsageError("--video and --image are asked about without a library: leave --library out")
     lone = (frames and not video) or (max_tiles and not images)
@@ -143,7 +148,9 @@ def command(
         "chat_pictures": chat_pictures,
     }
     with Partners(
-        _settings(flags), {name: value for name, value in wished.items() if value is not None}, k
+        _settings(flags),
+        {name: value for name, value in wished.items() if value is not None},
+        Proof(k, verify, unsupported),
     ) as partners:
         if no_library:
             partners.leave_library()
@@ -153,19 +160,23 @@ def command(
             _batch(partners, chain([first], lines), frames, max_tiles)
             return
         asked = questions or (line for line in chain([first] if first else [], lines))
-        documents = _conversation(partners.of(subject), subject, asked, as_json, jsonl)
+        talk = Talk(partners.of(subject), subject, goes_on=not questions)
+        if as_json or jsonl:
+            documents = talk.documents(asked, echo_jsonl if jsonl else lambda _: None)
+        else:
+            talk.tell(asked)
     if as_json:
         # One question, one answer: the same document as `ask` prints.
         echo_json(documents[0] if len(questions) == 1 else {"answers": documents})
-    if any("error" in document for document in documents):
-        sys.exit(NetworkError.exit_code)
+    if talk.exit_code:
+        sys.exit(talk.exit_code)
 
 
 class Partners:
     """Finds the one to answer; what one needs is loaded when it is first asked. A context manager."""
 
-    def __init__(self, settings: Settings, wished: dict[str, Any], k: int) -> None:
-        self._settings, self._wished, self._k = settings, wished, k
+    def __init__(self, settings: Settings, wished: dict[str, Any], proof: Proof) -> None:
+        self._settings, self._wished, self._proof = settings, wished, proof
         self._row = _row(settings)
         self._asks_library = not self._row.alone or bool(settings.library) or _is_there(settings)
         self._open, self._shown = ExitStack(), ExitStack()
@@ -206,13 +217,15 @@ class Partners:
         if self._row.alone and not self._settings.library and sys.stderr.isatty():
             click.echo(f"ivsearch: asking the library in {folder}; --no-library talks with the model alone", err=True)
         library = open_library(folder, create=False, settings=self._settings)
-        return Librarian(self._open.enter_context(library), self._k)
+        return Librarian(self._open.enter_context(library), self._proof)
 
     @cached_property
     def _model(self) -> Model:
         from ivsearch.ask.chat import Watcher
         from ivsearch.ask.table import load_chat, server_of
 
+        if self._proof != Proof(self._proof.k):
+            raise click.UsageError("--verify and --unsupported are for answers from a library: leave them out")
         settings = self._settings
         chat = load_chat(
             settings.chat,
@@ -235,7 +248,7 @@ class Partners:
             if subject.video and subject.n_frames:
                 settings = dataclasses.replace(settings, fps=rate_of(subject.video, subject.n_frames))
             library = self._shown.enter_context(library_of(subject.files, settings))
-            self._showing = subject, FileLibrarian(library, subject, self._k)
+            self._showing = subject, FileLibrarian(library, subject, self._proof)
         return self._showing[1]
 
 
@@ -261,27 +274,59 @@ def _is_there(settings: Settings) -> bool:
     return (library_folder(settings) / NAME).exists()
 
 
-def _conversation(
-    partner: Partner, subject: Subject, questions: Iterable[str], as_json: bool, jsonl: bool
-) -> list[dict[str, Any]]:
-    """Asks one after the other; each knows those before it."""
-    history: list[tuple[str, str]] = []
-    documents = []
-    for question in questions:
-        readable(question)
-        asked = Asked(question, subject, tuple(history))
-        if as_json or jsonl:
-            documents.append(partner.document(asked))
-            history.append((question, documents[-1]["answer"]))
-            if jsonl:
-                echo_jsonl(documents[-1:])
-            if "error" in documents[-1]:
-                click.echo(f"ivsearch: {documents[-1]['error']}", err=True)
-                break
-        else:
-            history.append((question, partner.tell(asked, _echo)))
+class Talk:
+    """Questions one after the other; each is asked with those before it. ``exit_code``: what the last thing that went
+    wrong ends with, 0 where nothing did.
+
+    ``goes_on``: after a server that broke off or said nothing, the next question may go well.
+    """
+
+    def __init__(self, partner: Partner, subject: Subject, *, goes_on: bool) -> None:
+        self._partner, self._subject, self._goes_on = partner, subject, goes_on
+        self._history: list[tuple[str, str]] = []
+        self.exit_code = 0
+
+    def tell(self, questions: Iterable[str]) -> None:
+        for question in questions:
+            try:
+                self._history.append((question, self._partner.tell(self._asked(question), _echo)))
+            except NetworkError as error:
+                if not self._goes_on:
+                    raise
+                self._complain(str(error), error.exit_code)
+                if isinstance(error, AnswerCut):
+                    self._history.append((question, error.text))
             click.echo()
-    return documents
+
+    def documents(self, questions: Iterable[str], show: Callable[[list[dict[str, Any]]], None]) -> list[dict[str, Any]]:
+        """``show`` is called with each as it comes. What goes wrong at the first question is raised; later on it is the
+        ``error`` of the last one, and what had been answered is kept."""
+        documents: list[dict[str, Any]] = []
+        for question in questions:
+            try:
+                document = self._partner.document(self._asked(question))
+                code = NetworkError.exit_code
+            except IvsearchError as error:
+                if not documents:
+                    raise
+                document = {"question": question, "answer": "", "error": str(error)}
+                code = error.exit_code
+            documents.append(document)
+            self._history.append((question, document["answer"]))
+            show([document])
+            if "error" in document:
+                self._complain(document["error"], code)
+                if not self._goes_on or code != NetworkError.exit_code:
+                    break
+        return documents
+
+    def _asked(self, question: str) -> Asked:
+        readable(question)
+        return Asked(question, self._subject, tuple(self._history))
+
+    def _complain(self, what: str, exit_code: int) -> None:
+        click.echo(f"ivsearch: {steady(what)}", err=True)
+        self.exit_code = exit_code
 
 
 def _batch(partners: Partners, lines: Iterable[str], n_frames: int | None, max_tiles: tuple[int, ...]) -> None:
@@ -300,6 +345,13 @@ def _batch(partners: Partners, lines: Iterable[str], n_frames: int | None, max_t
         echo_jsonl([{"line": number, **document}])
     if failed:
         sys.exit(SOME_SKIPPED)
+
+
+def _file(path: str) -> Path:
+    """Raises click.UsageError for what is not there, and for a folder: that is a library's to look through."""
+    if existing(path).is_dir():
+        raise click.BadParameter(f"{path} is a folder: name files, or index it (`ivsearch index {path}`) and ask that")
+    return Path(path)
 
 
 def _echo(text: str) -> None:

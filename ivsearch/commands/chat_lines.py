@@ -26,6 +26,8 @@ def read_asked(line: str, *, n_frames: int | None, max_tiles: tuple[int, ...]) -
     question = document.get("question")
     if not isinstance(question, str) or not question.strip():
         raise UsageError('"question" must be a text that is not empty')
+    if any("\ud800" <= c <= "\udfff" for c in question):
+        raise UsageError('"question" holds half a character (\\ud800 to \\udfff): write it whole, or leave it out')
     if "image" in document and "images" in document:
         raise UsageError('"image" and "images" both name pictures: give one of them')
     images = document.get("images", [document["image"]] if "image" in document else [])
@@ -53,8 +55,10 @@ def _turns(history: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _there(path: str) -> Path:
-    if not Path(path).exists():
+    if "\0" in path or any("\ud800" <= c <= "\udfff" for c in path) or not Path(path).exists():
         raise UsageError(f"{path}: no such file")
+    if Path(path).is_dir():
+        raise UsageError(f"{path} is a folder: name a file")
     return Path(path)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ivsearch import wire
 from ivsearch.commands.options import warn
+from ivsearch.commands.proof import Proof, advice
 from ivsearch.domain import Answer, Piece, Turn
 from ivsearch.errors import AnswerCut, MediaError
 from ivsearch.plain_text import steady
@@ -65,8 +66,9 @@ class Manner:
 
 
 class Partner(Protocol):
-    """``tell`` echoes the answer for a reader, as it comes, and returns what of it the next question may lean on;
-    ``document`` is the same for a machine, with that under ``answer``, and ``error`` where it broke off."""
+    """``tell`` echoes the answer for a reader, as it comes, and returns what of it the next question may lean on; it
+    raises AnswerCut where it broke off. ``document`` is the same for a machine, with that under ``answer``, and then
+    ``error``."""
 
     def tell(self, asked: Asked, echo: Echo) -> str: ...
 
@@ -76,13 +78,15 @@ class Partner(Protocol):
 class Librarian:
     """Answers from a library, with proof."""
 
-    def __init__(self, library: Library, k: int) -> None:
-        self._library, self._k = library, k
+    def __init__(self, library: Library, proof: Proof) -> None:
+        self._library, self._proof = library, proof
 
     def tell(self, asked: Asked, echo: Echo) -> str:
         answer = self._answer(asked, echo)
-        sources = sources_text(answer)
+        sources = sources_text(answer, advice(self._library, self._proof.unsupported))
         echo(f"\n\n{sources}\n" if sources else "\n")
+        if answer.error:
+            raise AnswerCut(answer.error, answer.text)
         return answer.text
 
     def document(self, asked: Asked) -> dict[str, Any]:
@@ -91,11 +95,23 @@ class Librarian:
     def _answer(self, asked: Asked, echo: Echo) -> Answer:
         """Each piece is echoed when it is checked."""
         history = [Turn(*turn) for turn in asked.history]
-        for event in self._library.ask_stream(asked.question, k=self._k, history=history):
-            if isinstance(event, Piece):
-                echo(event.text)
-            else:
-                answer = event
+        proof = self._proof
+        events = self._library.ask_stream(
+            asked.question, k=proof.k, history=history, verify=proof.verify, unsupported=proof.unsupported
+        )
+        answer: Answer | None = None
+        started = False
+        try:
+            for event in events:
+                if isinstance(event, Piece):
+                    started = True
+                    echo(steady(event.text))
+                else:
+                    answer = event
+        finally:
+            if started and answer is None:
+                echo("\n")
+        assert answer is not None, "the last event is the answer"
         complaints = self._library.searcher().complaints
         warn(complaints)
         complaints.clear()
@@ -105,8 +121,8 @@ class Librarian:
 class FileLibrarian:
     """Answers from a library of the very files it was made for."""
 
-    def __init__(self, library: Library, subject: Subject, k: int) -> None:
-        self._librarian, self._subject = Librarian(library, k), subject
+    def __init__(self, library: Library, subject: Subject, proof: Proof) -> None:
+        self._librarian, self._subject = Librarian(library, proof), subject
 
     def tell(self, asked: Asked, echo: Echo) -> str:
         return self._librarian.tell(asked, echo)

@@ -145,12 +145,18 @@ def loaded_encoder(settings: Settings) -> Encoder:
 
 
 def echo_json(document: Any) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(_whole_characters(json.dumps(document, ensure_ascii=False, indent=2)))
 
 
 def echo_jsonl(documents: Iterable[Any]) -> None:
     for document in documents:
-        click.echo(json.dumps(document, ensure_ascii=False))
+        click.echo(_whole_characters(json.dumps(document, ensure_ascii=False)))
+
+
+def _whole_characters(document: str) -> str:
+    """JSON can hold half a character, as an escape; UTF-8 cannot. (Bytes of a file's name that are no text go out as
+    they are.)"""
+    return re.sub("[\ud800-\udc7f\udd00-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", document)
 
 
 def warn(complaints: Iterable[str]) -> None:

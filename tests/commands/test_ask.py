@@ -78,3 +78,18 @@ def test_a_warning_steers_no_terminal(sample_media: Path, tmp_path: Path, wire: 
     done = ivsearch("ask", "Where is the cat?", "--chat", "openai:m", "--endpoint", wire.url)
     assert "cat\\x1b[2J" in done.stderr and "is not shown to the chat model" in done.stderr
     assert not {"\x1b", "\u202e"} & {*done.stdout, *done.stderr}
+
+
+@pytest.mark.parametrize("chat", [(), ("--chat", "smollm2"), ("--chat", "openai:m", "--no-pictures")])
+def test_frames_are_for_models_that_watch(run: Run, folder: Path, wire: Wire, chat: tuple[str, ...]) -> None:
+    done = run("ask", "Where is the cat?", "--frames", 4, *chat, "--endpoint", wire.url, "--library", folder)
+    assert (done.code, done.out) == (2, "") and "--frames is for chat models that watch" in done.err
+
+
+def test_weights_are_read_when_there_is_something_to_say(run: Run, folder: Path, tmp_path: Path) -> None:
+    # There are none, which is told where they are needed only.
+    chat = ("--chat", "internvideo2.5", "--chat-weights", tmp_path / "nowhere")
+    done = run("ask", "a certificate of vaccination", *chat, "--library", folder)
+    assert (done.code, done.err) == (1, "") and done.out.startswith("The footage does not show it")
+    done = run("ask", "Where is the cat?", *chat, "--library", folder)
+    assert done.code == 4 and "nowhere" in done.err

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ivsearch.library import Library
 from tests.llama_server import KEY
 from tests.wire import Wire, events, piece, said, status
 
@@ -238,6 +239,97 @@ def test_a_typed_conversation(run: Run, wire: Wire, typed: Any) -> None:
     typed("first\n\nsecond\n")
     assert run(*real(wire.url)).out == "One.\n\nTwo.\n\n"
     assert [message["content"] for message in wire.came[1].document["messages"]] == ["first", "One.", "second"]
+
+
+def test_a_typed_conversation_goes_on_after_a_fault(run: Run, wire: Wire, typed: Any) -> None:
+    wire.answers = [said("One."), events(piece("Half"), end=False), status(418, b"no tea"), said("Four.")]
+    typed("first\nsecond\nthird\nfourth\n")
+    done = run(*real(wire.url))
+    assert (done.code, done.out) == (4, "One.\n\nHalf\n\n\nFour.\n\n")
+    assert [line.split(": ")[-1] for line in done.err.splitlines()] == [
+        "the answer is not whole, ask again",
+        "no tea)",
+    ]
+    contents = [message["content"] for message in wire.came[-1].document["messages"]]
+    assert contents == ["first", "One.", "second", "Half", "fourth"]
+
+
+def test_what_was_answered_before_a_fault_is_kept(run: Run, wire: Wire) -> None:
+    asked = ("-q", "first", "-q", "second", "-q", "third", "--json")
+    wire.answers = [said("One."), status(418, b"no tea")]
+    done = run(*real(wire.url, *asked))
+    answers = json.loads(done.out)["answers"]
+    assert (done.code, [each["answer"] for each in answers]) == (4, ["One.", ""])
+    assert "no tea" in answers[1]["error"] and "no tea" in done.err
+    wire.answers = [said("One."), status(413)]
+    done = run(*real(wire.url, *asked))
+    assert done.code == 2 and "more than it takes at once" in json.loads(done.out)["answers"][1]["error"]
+
+
+def test_an_answer_from_a_library_that_breaks_off(run: Run, wire: Wire, sample_library: Library, typed: Any) -> None:
+    cut = events(piece("A cat looks into the camera [1]. "), piece("It"), end=False)
+    server = ("--chat", "openai:m", "--endpoint", wire.url, "--library", sample_library.folder)
+    wire.answers = [cut]
+    for words in (("ask", "Where is the cat?"), ("chat", "-q", "Where is the cat?")):
+        done = run(*words, *server)
+        assert done.code == 4 and "the answer is not whole" in done.err.splitlines()[-1] and "[1] " in done.out
+        assert done.out.endswith("\n")
+        done = run(*words, *server, "--json")
+        document = json.loads(done.out)
+        assert done.code == 4 and "is not whole" in document["error"] and document["citations"]
+    typed("Where is the cat?\nWhere is the cat?\n")
+    done = run("chat", *server)
+    assert done.code == 4 and done.out.count("[1] ") == 2 and done.err.count("is not whole") == 2
+
+
+def test_what_the_chat_says_of_sentences_withheld(run: Run, wire: Wire, sample_library: Library) -> None:
+    false = "A certificate of vaccination is signed by hand [1]."
+    wire.answers = [said(f"A cat looks into the camera [1]. {false} {false}")]
+    server = ("--chat", "openai:m", "--endpoint", wire.url, "--library", sample_library.folder)
+    for verb in (("ask", "Where is the cat?"), ("chat", "-q", "Where is the cat?")):
+        withheld = run(*verb, *server).out
+        assert "2 sentences of the chat model withheld: not supported by the footage (--unsupp" in withheld
+        marked = run(*verb, *server, "--unsupported", "mark").out
+        assert f"{false} (not verified)" in marked and "withheld" not in marked
+        # One that was shown nothing has its inventions withheld in any case: there is no advice.
+        assert "--unsupported" not in run(*verb, *server, "--no-pictures").out
+    done = run(*real(wire.url, "-q", "What?", "--verify", "strict"))
+    assert done.code == 2 and "--verify and --unsupported are for answers from a library" in done.err
+
+
+def test_a_strict_chat_asks_again(run: Run, wire: Wire, sample_library: Library) -> None:
+    wire.answers = [said("A cat looks into the camera [1]."), said("No.")]
+    server = ("--chat", "openai:m", "--endpoint", wire.url, "--library", sample_library.folder)
+    out = run("chat", "-q", "Where is the cat?", *server, "--verify", "strict").out
+    assert "1 sentence of the chat model withheld" in out and len(wire.came) >= 2
+
+
+def test_half_a_character_ends_nothing(run: Run, wire: Wire, typed: Any) -> None:
+    wire.answers = [said("yes")]
+    lines = [
+        '{"question": "half \\ud83d"}',
+        '{"question": "a", "image": "half\\ud83d.jpg"}',
+        '{"question": "a", "image": "nul\\u0000.jpg"}',
+        '{"question": "a", "half \\ud83d": 1}',
+        '{"question": "a", "history": [["\\ud83d", "b"]]}',
+        '{"question": "a"}',
+    ]
+    typed("\n".join(lines) + "\n")
+    done = run(*real(wire.url, "--jsonl"))
+    answers = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 3 and [answer["line"] for answer in answers] == [1, 2, 3, 4, 5, 6]
+    assert "holds half a character" in answers[0]["error"] and answers[5]["answer"] == "yes"
+    assert answers[1]["error"] == "half\ud83d.jpg: no such file" and "unknown key" in answers[3]["error"]
+
+
+def test_a_folder_is_no_picture(run: Run, wire: Wire, sample_media: Path, typed: Any) -> None:
+    for option in ("--image", "--video"):
+        for chat in (real(wire.url), ("chat", "--chat", "mini")):
+            done = run(*chat, option, sample_media, "-q", "What?")
+            assert done.code == 2 and "is a folder: name files, or index it" in " ".join(done.err.split())
+    typed(json.dumps({"question": "a", "image": str(sample_media)}) + "\n")
+    assert "is a folder: name a file" in run("chat", "--chat", "mini", "--jsonl").out
+    assert wire.came == []
 
 
 def test_how_it_is_to_speak(run: Run, wire: Wire) -> None:
