@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ivsearch import open_library
 from ivsearch.ask import answer_question, load_chat
@@ -140,10 +141,13 @@ class Without:
 
     def __init__(self, finder: Finder, file: str) -> None:
         self.catalog, self.vectors, self.encoder = finder.catalog, finder.vectors, finder.encoder
+        self.encode = finder.encode
         self._finder, self._file = finder, file
 
-    def find(self, query: Query, k: int = 10, per_media: int | None = None) -> Hits:
-        hits = self._finder.find(query, k + 1, per_media)
+    def find(
+        self, query: Query, k: int = 10, per_media: int | None = None, vector: NDArray[np.float32] | None = None
+    ) -> Hits:
+        hits = self._finder.find(query, k + 1, per_media, vector)
         return replace(hits, hits=tuple(hit for hit in hits if hit.path.name != self._file)[:k])
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ivsearch.domain import Hits, Query
 from ivsearch.encode.encoder import Encoder
 from ivsearch.store.catalog import Catalog
@@ -22,6 +25,12 @@ class Finder(Protocol):
     @property
     def encoder(self) -> Encoder: ...
 
-    def find(self, query: Query, k: int = 10, per_media: int | None = None) -> Hits:
-        """The k best hits for a Query, best first."""
+    def encode(self, query: Query) -> NDArray[np.float32]:
+        """A Query as one unit vector (dim,)."""
+        ...
+
+    def find(
+        self, query: Query, k: int = 10, per_media: int | None = None, vector: NDArray[np.float32] | None = None
+    ) -> Hits:
+        """The k best hits for a Query, best first. ``vector``: what ``encode`` gave for it."""
         ...

@@ -68,17 +68,22 @@ def look(question: Question, finder: Finder, k: int, filters: Filters, history: 
     earlier = [read_question(turn.question) for turn in history[-MOST_TURNS:]]
     query, sought = searched_for(question, earlier)
     gallery = gallery_of(finder)
-    if gallery is None:
+    if gallery is None and not finder.catalog.clip_ids(finder.encoder.space):
         return Finding(query, Gap.EMPTY)
-    vector = finder.encoder.encode_texts([sought]).vectors[0]
-    hits = finder.find(Query(text=sought, filters=filters), max(k, DEPTH)).hits
+    vector = finder.encode(Query(text=sought))
+    hits = finder.find(Query(text=sought, filters=filters), max(k, DEPTH), vector=vector).hits
+    if gallery is None:
+        # All that was sampled is damaged: the search has complained of it, and nothing can be weighed.
+        return Finding(query, Gap.NOTHING)
     if not hits:
         return Finding(query, Gap.FILTERED if filters != Filters() else Gap.NOTHING)
     found = gather(hits, finder, gallery)
     if not found:
         return Finding(query, Gap.NOTHING)
     # What passes the filters must stand out against what does not, too.
-    others = found if filters == Filters() else gather(finder.find(Query(text=sought), DEPTH).hits, finder, gallery)
+    others = found
+    if filters != Filters():
+        others = gather(finder.find(Query(text=sought), DEPTH, vector=vector).hits, finder, gallery)
     likely = rank(found, others, vector, question.kind, gallery, k)
     # Asked of one file by name, the nearest moment in it is an answer, if a poor one; its citation stays unverified.
     one_file = bool(filters.paths) and len({shown.evidence.hit.media_id for shown in found}) == 1

@@ -92,7 +92,7 @@ _GALLERIES: WeakKeyDictionary[VectorStore, tuple[ClipStamp, Gallery]] = WeakKeyD
 
 
 def gallery_of(finder: Finder) -> Gallery | None:
-    """None for a library without Clips."""
+    """None for a library without Clips, or with none in the sample that can be read."""
     stamp = finder.catalog.clip_stamp(finder.encoder.space)
     known = _GALLERIES.get(finder.vectors)
     if known is not None and known[0] == stamp:

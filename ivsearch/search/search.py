@@ -27,12 +27,14 @@ MIN_CLIPS = 400
 # Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
 MEDIA_PER_HIT = 10
 MIN_MEDIA = 150
+# Some 500 tokens, as many as any encoder of texts reads; tokenizing ten thousand characters takes many seconds.
+LONGEST_TEXT = 2000
 
 
 def encode_query(encoder: Encoder, query: Query) -> NDArray[np.float32]:
     """A text or an image file as one unit vector (dim,). Raises MediaError for an image that cannot be read."""
     if query.image is None:
-        return encoder.encode_texts([query.text or ""]).vectors[0]
+        return encoder.encode_texts([(query.text or "").strip()[:LONGEST_TEXT]]).vectors[0]
     if query.image.suffix.lower() in VIDEO:
         raise UsageError(f"{query.image} is a video: search by one of its clips (--clip ID), or by an image")
     # Read as indexing reads it, so that a picture of the library finds itself.
@@ -60,11 +62,15 @@ class Search:
         if complaint not in self.complaints:
             self.complaints.append(complaint)
 
-    def find(self, query: Query, k: int = 10, per_media: int | None = None) -> Hits:
-        """The k best hits. Raises UsageError for an empty query or a Clip that does not exist."""
+    def find(
+        self, query: Query, k: int = 10, per_media: int | None = None, vector: NDArray[np.float32] | None = None
+    ) -> Hits:
+        """The k best hits. ``vector``: what ``encode`` gave for the query, where it is known already. Raises UsageError
+        for an empty query or a Clip that does not exist."""
         if k < 1:
             raise UsageError(f"the number of hits must be at least 1, not {k}")
-        vector = self.encode(query)
+        if vector is None:
+            vector = self.encode(query)
         media_ids = self._retrieve(vector, query, k)
         # A Clip is the best answer to its own query, and the one nobody asked for.
         spans = self._refine(vector, media_ids[: max(MIN_MEDIA, k * MEDIA_PER_HIT)], exclude=query.clip_id)

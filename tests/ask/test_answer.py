@@ -215,3 +215,28 @@ def test_importing_ask_loads_nothing_heavy() -> None:
     heavy = "torch", "faiss", "av", "xllamacpp", "transformers"
     code = f"import sys, ivsearch.ask; print([name for name in {heavy!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_damaged_vectors_are_no_empty_library(mini: Encoder, tmp_path: Path, sample_media: Path) -> None:
+    with library_with(mini, tmp_path / "library") as library:
+        assert [event for event in library.index(sample_media / "pet.jpg")]
+        for path in (library.folder / "vectors").rglob("*"):
+            if path.is_file():
+                path.write_bytes(bytes(path.stat().st_size))
+        answer = ask(library, "Where is the cat?")
+        assert "empty" not in answer.text and not answer.matched and not answer.cited
+        assert library.searcher().complaints
+
+
+@pytest.mark.parametrize("filters", [None, Filters(kind=MediaKind.IMAGE)])
+def test_a_question_is_encoded_once(
+    sample_library: Library, monkeypatch: pytest.MonkeyPatch, filters: Filters | None
+) -> None:
+    question = "Where is the cat?"
+    ask(sample_library, question)  # the vocabulary is encoded once for all
+    encoder = sample_library.encoder
+    read: list[str] = []
+    original = encoder.encode_texts
+    monkeypatch.setattr(encoder, "encode_texts", lambda texts: read.extend(texts) or original(texts))
+    assert ask(sample_library, question, filters=filters).cited
+    assert len(read) == 1

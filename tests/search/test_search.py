@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ivsearch.domain import Filters, MediaKind, Moment
+from ivsearch.domain import Filters, MediaKind, Moment, Query
 from ivsearch.library import Library
 from ivsearch.search.collapse import collapse
 from ivsearch.search.refine import FoundSpan
@@ -66,3 +66,22 @@ def test_collapse_shows_more_of_each_when_there_are_few() -> None:
     assert [span.score for _, span in collapse(found, 9, None)] == [0.9, 0.8, 0.7, 0.6]
     assert [span.score for _, span in collapse(found, 9, 1)] == [0.9, 0.6]
     assert collapse({}, 5, None) == []
+
+
+def test_a_long_text_is_read_no_further_than_any_encoder_reads(
+    sample_library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    encoder = sample_library.encoder
+    original = encoder.encode_texts
+    monkeypatch.setattr(encoder, "encode_texts", lambda texts: read.extend(texts) or original(texts))
+    hits = sample_library.search("a cat " + " " * 20 + "on a sofa " * 1000, k=3)
+    assert hits and len(read) == 1 and 1000 < len(read[0]) <= 2000
+
+
+def test_a_query_encoded_already_is_not_encoded_again(sample_library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = sample_library.searcher()
+    expected = search.find(Query("a cat"), 5)
+    vector = search.encode(Query("a cat"))
+    monkeypatch.delattr(type(sample_library.encoder), "encode_texts")
+    assert search.find(Query("a cat"), 5, vector=vector) == expected
