@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ivsearch.ask.evidence import Shown
 from ivsearch.ask.gallery import Gallery
-from ivsearch.ask.support import FINDING, RIVALS, SEEN
+from ivsearch.ask.support import RIVALS, SEEN, likelihood
 from ivsearch.domain import MediaId
 
 
@@ -36,14 +36,14 @@ def rank(
         rivals[media_id] = max(fit, rivals.get(media_id, fit))
     chance = gallery.scatter(vector) * chance_lead(gallery.n_clips)
     return [
-        (found[i], support(found[i], fits[i], lead(found[i], fits[i], rivals, chance), kind))
+        (found[i], support(found[i], fits[i], lead(found[i], fits[i], rivals, chance), kind, len(rivals), gallery))
         for i in _spread(found, order, k)
     ]
 
 
-def support(shown: Shown, fit: float, ahead: float, kind: str | None) -> float:
+def support(shown: Shown, fit: float, ahead: float, kind: str | None, n_files: int, gallery: Gallery) -> float:
     """Which animal? is answered by a clip that shows one, however little the question says of it."""
-    likely = FINDING(fit, ahead)
+    likely = likelihood(fit, ahead, n_files, gallery)
     asked = shown.kinds[kind].weight if kind else 0.0
     return max(likely, asked) if asked >= SEEN else likely
 
