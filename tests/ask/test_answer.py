@@ -219,7 +219,7 @@ def test_importing_ask_loads_nothing_heavy() -> None:
 
 def test_damaged_vectors_are_no_empty_library(mini: Encoder, tmp_path: Path, sample_media: Path) -> None:
     with library_with(mini, tmp_path / "library") as library:
-        assert [event for event in library.index(sample_media / "pet.jpg")]
+        assert list(library.index(sample_media / "pet.jpg"))
         for path in (library.folder / "vectors").rglob("*"):
             if path.is_file():
                 path.write_bytes(bytes(path.stat().st_size))

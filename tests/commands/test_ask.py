@@ -78,6 +78,8 @@ def test_a_warning_steers_no_terminal(sample_media: Path, tmp_path: Path, wire: 
     done = ivsearch("ask", "Where is the cat?", "--chat", "openai:m", "--endpoint", wire.url)
     assert "cat\\x1b[2J" in done.stderr and "is not shown to the chat model" in done.stderr
     assert not {"\x1b", "\u202e"} & {*done.stdout, *done.stderr}
+    # There is nothing to show: the server is not asked, and what the encoder saw is said.
+    assert wire.came == [] and done.returncode == 0 and "[1]" in done.stdout
 
 
 @pytest.mark.parametrize("chat", [(), ("--chat", "smollm2"), ("--chat", "openai:m", "--no-pictures")])
