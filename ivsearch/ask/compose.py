@@ -12,6 +12,7 @@ from ivsearch.ask.question import Question, Step
 from ivsearch.ask.support import FOUND, SEEN
 from ivsearch.ask.vocabulary import COLUMNS, kind_names, vocabulary
 from ivsearch.domain import Answer, Concept, Evidence, MediaKind
+from ivsearch.plain_text import clock
 
 NAME = "mini"
 # Other matches named beside the best.
@@ -127,10 +128,3 @@ class Voice:
 
     def _isolated(self, text: str) -> str:
         return f"{ISOLATE}{text}{POP}" if self.language in RIGHT_TO_LEFT else text
-
-
-def clock(seconds: int) -> str:
-    """``1:02`` or ``1:00:02``."""
-    minutes, second = divmod(seconds, 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
