@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -53,6 +52,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
+        _steady_warnings()
         command: click.Command = importlib.import_module(f"ivsearch.commands.{cmd_name}").command
         return command
 
@@ -112,11 +112,17 @@ def _advice(error: OSError) -> str:
     return ""
 
 
-class Steady(logging.Formatter):
+def _steady_warnings() -> None:
     """Warnings name files, and what a server says: neither may steer the terminal."""
+    # Here, because --help must be instant.
+    import logging
 
-    def format(self, record: logging.LogRecord) -> str:
-        return steady(super().format(record))
+    def steadied(record: logging.LogRecord) -> bool:
+        record.msg, record.args = steady(record.getMessage()), None
+        return True
+
+    if logging.lastResort:
+        logging.lastResort.addFilter(steadied)
 
 
 def main() -> NoReturn:
@@ -125,8 +131,6 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    if logging.lastResort:
-        logging.lastResort.setFormatter(Steady())
     # Not by way of SIGINT: a script's background jobs are started with that ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
