@@ -42,7 +42,10 @@ CONTEXT, STOP = 92546, 92542
 SEED = 0
 VISION = VisionConfig(1024, 16, 4096, 24, 14, 448, "layer_norm", 1e-6, False, True)
 LANGUAGE = LanguageConfig("internlm2", 4096, 32, 8, 14336, 32, 92553, 1e-5, 1e6, 32768, 2.0, 2)
-CONFIG = ChatConfig(VISION, LANGUAGE, "internvl2_5", -1, "v2", 448, 1, 12, True, True, None, Hico())
+CONFIG = ChatConfig(
+    vision=VISION, language=LANGUAGE, template="internvl2_5", select_layer=-1, ps_version="v2", image_size=448,
+    min_tiles=1, use_thumbnail=True, dynamic_image_size=True, system_message=None, hico=Hico(),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
