@@ -391,9 +391,14 @@ def test_ctrl_c_leaves_cleanly(wire: Wire, tmp_path: Path) -> None:
     wire.answers = [events(*[piece("word ")] * 100, pause_s=0.2)]
     words = [sys.executable, "-m", "ivsearch", *map(str, real(wire.url, "-q", "Go on"))]
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
-    process = subprocess.Popen(
-        words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Whoever started the tests may ignore SIGINT, and ivsearch would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     # It comes while it is said.
     assert process.stdout.read(5) == "word "
