@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -59,7 +60,7 @@ def subject_options(command: Command) -> Command:
         ),
         click.option("--frames", type=click.IntRange(1, MOST_FRAMES), help="Frames of the video that are looked at."),
         click.option("--image", "images", metavar="FILE", multiple=True, help="Ask about this picture. Repeatable."),
-        click.option("--video", metavar="FILE", help="Ask about this video."),
+        click.option("--video", "videos", metavar="FILE", multiple=True, help="Ask about this video, one at a time."),
     ):
         command = option(command)
     return command
@@ -92,7 +93,7 @@ Lines that are JSON objects, {"question": "...", "image": "a.jpg"} or with "imag
 @click.option("--jsonl", is_flag=True, help="Print one JSON object an answer, as it comes.")
 def command(
     questions: tuple[str, ...],
-    video: str | None,
+    videos: tuple[str, ...],
     images: tuple[str, ...],
     frames: int | None,
     max_tiles: tuple[int, ...],
@@ -126,7 +127,10 @@ def command(
     --encoder is named.
     """
     one_format(as_json, jsonl)
-    subject = Subject(tuple(map(_file, images)), _file(video) if video else None, frames, max_tiles)
+    if len(videos) > 1:
+        raise click.UsageError(f"--video is one video, and {len(videos)} came: ask about one at a time")
+    video = _file(videos[0]) if videos else None
+    subject = Subject(tuple(map(_file, images)), video, frames, max_tiles)
     if subject and library:
         raise click.UsageError("--video and --image are asked about without a library: leave --library out")
     lone = (frames and not video) or (max_tiles and not images)
@@ -365,10 +369,23 @@ def _typed(*, prompted: bool) -> Iterator[str]:
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     asked_on_a_terminal = sys.stdin.isatty()
     while True:
-        if asked_on_a_terminal and prompted:
-            click.echo("? ", nl=False, err=True)
-        line = sys.stdin.readline()
+        if asked_on_a_terminal and prompted and sys.stdout.isatty():
+            line = _edited()
+        else:
+            if asked_on_a_terminal and prompted:
+                click.echo("? ", nl=False, err=True)
+            line = sys.stdin.readline()
         if not line or (asked_on_a_terminal and not line.strip()):
             return
         if line.strip():
             yield line.strip()
+
+
+def _edited() -> str:
+    """A line typed on a terminal, empty at its end; with arrow keys, and the lines before, where Python has them."""
+    with suppress(ImportError):
+        importlib.import_module("readline")  # what it does, it does to ``input``
+    try:
+        return input("? ") + "\n"
+    except EOFError:
+        return ""

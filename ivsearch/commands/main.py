@@ -89,7 +89,8 @@ def _invoke() -> int | None:
     try:
         with cli.make_context("ivsearch", sys.argv[1:]) as context:
             cli.invoke(context)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed before we began
+                sys.stdout.flush()
     except click.exceptions.Exit as ended:
         return ended.exit_code
     return 0

@@ -220,8 +220,8 @@ def _unreachable(model: HubModel, state: str, obstacle: str, cause: Exception | 
     offline = "unset HF_HUB_OFFLINE, or " if cause is None else ""
     raise WeightsError(
         f"{state}, and {obstacle}: {offline}where there is a network run `hf download {model.repository}{revision} "
-        f"--local-dir FOLDER`, copy the folder here and give it as --weights FOLDER (or copy that machine's cache "
-        f"folder to {cache})"
+        f"--local-dir FOLDER`, copy the folder here and give it as --weights FOLDER (a chat model's in `ask` as "
+        f"--chat-weights; or copy that machine's cache folder to {cache})"
     ) from cause
 
 

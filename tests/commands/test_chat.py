@@ -495,6 +495,7 @@ def test_mini_shown_what_it_cannot_read(run: Run, tmp_path: Path) -> None:
     [
         (["--video", "none.mp4"], "none.mp4: no such file"),
         (["--image", "none.jpg"], "none.jpg: no such file"),
+        (["--video", "a.mp4", "--video", "b.mp4"], "--video is one video, and 2 came: ask about one at a time"),
         (["--frames", "8"], "--frames goes with --video, --max-tiles with --image"),
         (["--max-tiles", "8"], "--frames goes with --video, --max-tiles with --image"),
         (["--image", "there.jpg", "--library", "x"], "--video and --image are asked about without a library"),

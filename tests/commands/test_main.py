@@ -93,3 +93,10 @@ def test_a_closed_pipe_is_no_error() -> None:
         check=True,
     )
     assert done.stdout == "0\n" and done.stderr == ""
+
+
+def test_a_closed_output_is_no_crash() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m ivsearch models >&-; echo $?", shell=True, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n" and done.stderr == ""

@@ -267,7 +267,8 @@ def test_a_refused_connection_is_told_at_once(hub: Hub) -> None:
     assert re.fullmatch(
         rf"org/small@v2 is no folder here and not in the hub's cache \({cache}\), and {NOWHERE} cannot be reached "
         r"\(ConnectError: .*refused\): where there is a network run `hf download org/small --revision v2 --local-dir "
-        r"FOLDER`, copy the folder here and give it as --weights FOLDER \(or copy that machine's cache folder to "
+        r"FOLDER`, copy the folder here and give it as --weights FOLDER \(a chat model's in `ask` as "
+        r"--chat-weights; or copy that machine's cache folder to "
         rf"{cache}/models--org--small\)",
         refused.answer,
     )
