@@ -243,11 +243,11 @@ class InternVLWatcher:
         return self.tokens.encode(expand(text, conversation.n_tiles, self.config.tokens_per_tile()))
 
     def _check_length(self, n_tokens: int) -> None:
-        language = self.config.language
-        if n_tokens > language.max_position_embeddings and language.rope_factor is None:
+        most = self.config.language.most_tokens
+        if most is not None and n_tokens > most:
             raise UsageError(
-                f"pictures, texts and reply take {n_tokens} tokens or more, and the model reads "
-                f"{language.max_position_embeddings}: take fewer frames, pictures or tiles, or begin a new conversation"
+                f"pictures, texts and reply take {n_tokens} tokens or more, and the model reads {most}: take "
+                "fewer frames, pictures or tiles, or begin a new conversation"
             )
 
     @contextmanager

@@ -47,6 +47,11 @@ class LanguageConfig:
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def most_tokens(self) -> int | None:
+        """What it reads at most; None where longer texts turn their positions more slowly instead."""
+        return self.max_position_embeddings if self.rope_factor is None else None
+
+    @property
     def qkv_bias(self) -> bool:
         return self.family == "qwen2"
 

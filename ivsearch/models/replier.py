@@ -135,7 +135,7 @@ class Replier:
     def _common(self, ids: list[int], seen: Tensor | None) -> int:
         """How many places the prompt has in common with what is in the cache, by id and by what is seen there."""
         config = self.model.config
-        if config.rope_factor is not None and max(len(ids), len(self._read)) > config.max_position_embeddings:
+        if config.most_tokens is None and max(len(ids), len(self._read)) > config.max_position_embeddings:
             return 0  # beyond that length all keys turn by how many there are
         n = next((i for i, (a, b) in enumerate(zip(ids, self._read, strict=False)) if a != b), None)
         n = min(len(ids), len(self._read)) if n is None else n
@@ -210,10 +210,10 @@ class Replier:
         return x
 
     def _check_length(self, places: int) -> None:
-        config = self.model.config
-        if places > config.max_position_embeddings and config.rope_factor is None:
+        most = self.model.config.most_tokens
+        if most is not None and places > most:
             raise UsageError(
-                f"prompt and reply have {places} tokens, and the model reads {config.max_position_embeddings}: take "
+                f"prompt and reply have {places} tokens, and the model reads {most}: take "
                 "fewer frames or pictures, or begin a new conversation"
             )
 
