@@ -14,22 +14,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ivsearch.domain import Answer, Filters, Hit, Hits, MediaId, Piece, Query, Removed, Reranking, Skipped, Space, Turn
+from ivsearch import care
+from ivsearch.domain import Answer, Filters, Hit, Hits, Piece, Query, Removed, Reranking, Skipped, Space, Turn
 from ivsearch.encode.encoder import Encoder, Shared
 from ivsearch.encode.table import encoder_row
-from ivsearch.errors import LibraryDamaged, LibraryMissing, SpaceMismatch, UsageError, WeightsError
+from ivsearch.errors import LibraryMissing, SpaceMismatch, UsageError, WeightsError
 from ivsearch.settings import DEFAULT_ENCODER, Settings, load_settings
 from ivsearch.store.catalog import Catalog, Totals
-from ivsearch.store.files import set_aside
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
-from ivsearch.store.refresh import refresh
+from ivsearch.store.refresh import refresh, save_index
 from ivsearch.store.thumbs import Thumbs
-from ivsearch.store.vector_index import VectorIndex, check_generation
+from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
-from ivsearch.store.visual_tokens import VisualTokens, drop_damaged
+from ivsearch.store.visual_tokens import VisualTokens
 from ivsearch.store.visual_tokens import keep_only as keep_only_seen
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ class Library:
     @cached_property
     def catalog(self) -> Catalog:
         self._make()
-        return Catalog(self.settings.catalog or self.folder / "catalog.db")
+        return Catalog(self._catalog_url())
+
+    def _catalog_url(self) -> str | Path:
+        return self.settings.catalog or self.folder / "catalog.db"
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -262,11 +265,7 @@ class Library:
         )
 
     def _save_index(self, space: Space) -> None:
-        index, stamp = VectorIndex.load(self.folder / "index", space, mend=True)
-        now, complaints = refresh(index, stamp, self.catalog, VectorStore(self.folder / "vectors", space))
-        # One with gaps is not kept: every search fills it as far as it can, and says what is missing.
-        if now != stamp and not complaints:
-            index.save(self.folder / "index", now)
+        save_index(self.folder, self.catalog, space)
         self._search = None
 
     # ---- search and ask ----
@@ -419,22 +418,9 @@ class Library:
 
     def remove(self, paths: str | Path | Sequence[str | Path]) -> list[Removed]:
         """Forgets files, or everything below folders. The files themselves are not touched."""
-        wanted = _absolute(paths)
         self._make()
-        with writer_lock(self.folder):
-            gone = [row for row in self.catalog.paths() if any(row.path.is_relative_to(path) for path in wanted)]
-            unread = [each.path for each in self.catalog.skipped() if any(each.path.is_relative_to(p) for p in wanted)]
-            self.catalog.remove_paths([*(row.path for row in gone), *unread])
-            manifest = self.manifest()
-            roots = tuple(root for root in manifest.roots if not any(Path(root).is_relative_to(p) for p in wanted))
-            write_manifest(self.folder, dataclasses.replace(manifest, roots=roots))
-            kept: set[MediaId] = set()
-            for space in self.catalog.spaces():
-                self._save_index(space)
-                kept |= self.catalog.encodings(space).keys()
-            self.thumbs.keep_only(kept)
-            keep_only_seen(self.folder / VISUAL_TOKENS, kept)
-        return [Removed(row.path, row.media_id) for row in gone]
+        self._search = None
+        return care.remove(self.folder, self.catalog, _absolute(paths))
 
     def stats(self) -> Stats:
         spaces = tuple(self.catalog.spaces())
@@ -454,81 +440,16 @@ class Library:
 
     def verify(self) -> Iterator[str]:
         """Reads everything there is and yields what is wrong, in words; nothing when all is well."""
-        try:
-            if read_manifest(self.folder) is None:
-                yield f"{self.folder / MANIFEST} is missing; `ivsearch repair` writes it anew"
-            catalog = self.catalog
-        except LibraryDamaged as error:
-            yield str(error)
-            return
-        yield from catalog.complaints()
-        for space in catalog.spaces():
-            vectors = VectorStore(self.folder / "vectors", space)
-            for encoding in catalog.encodings(space).values():
-                try:
-                    vectors.read(encoding.record)
-                except LibraryDamaged as error:
-                    yield str(error)
-            yield from self._verify_index(space)
-
-    def _verify_index(self, space: Space) -> Iterator[str]:
-        if complaint := check_generation(self.folder / "index" / space.key):
-            yield f"{complaint}; `ivsearch repair` builds it anew"
-            return
-        index, stamp = VectorIndex.load(self.folder / "index", space, mend=False)
-        # One that is behind the catalog is no fault: it is caught up by whoever searches.
-        if stamp == self.catalog.clip_stamp(space) and sorted(index.clip_ids()) != self.catalog.clip_ids(space):
-            yield f"the index of {space.key} does not hold the clips it says; `ivsearch repair` builds it anew"
+        yield from care.verify(self.folder, self._catalog_url())
 
     def repair(self) -> Iterator[str]:
         """Mends what ``verify`` finds, from what is durable, and yields what was done. Nothing is deleted: damaged
         files are set aside. Media whose vectors are lost are encoded again by the next ``index``."""
         self._make()
-        with writer_lock(self.folder):
-            try:
-                manifest = read_manifest(self.folder)
-            except LibraryDamaged:
-                yield f"set aside {set_aside(self.folder / MANIFEST)}"
-                manifest = None
-            try:
-                catalog = self.catalog
-                broken = bool(list(catalog.complaints()))
-            except LibraryDamaged:
-                broken = True
-            if broken and not self.settings.catalog:
-                self.close()
-                self.__dict__.pop("catalog", None)
-                for name in ("catalog.db", "catalog.db-wal", "catalog.db-shm"):
-                    if (self.folder / name).exists():
-                        yield f"set aside {set_aside(self.folder / name)}; run `ivsearch index` to fill a new catalog"
-            catalog = self.catalog
-            spaces = catalog.spaces()
-            if manifest is None:
-                write_manifest(self.folder, Manifest(active=spaces[0] if spaces else None))
-                yield f"wrote {self.folder / MANIFEST} anew"
-            for space in spaces:
-                yield from self._repair_space(space)
-            if dropped := drop_damaged(self.folder / VISUAL_TOKENS):
-                yield f"threw away {dropped} damaged notes of what a chat model saw; it looks again when asked"
-
-    def _repair_space(self, space: Space) -> Iterator[str]:
-        vectors = VectorStore(self.folder / "vectors", space)
-        lost = []
-        for encoding in self.catalog.encodings(space).values():
-            try:
-                vectors.read(encoding.record)
-            except LibraryDamaged:
-                lost.append(encoding.media_id)
-        if lost:
-            self.catalog.drop_encodings(space, lost)
-            yield f"forgot the damaged vectors of {len(lost)} media; `ivsearch index` makes them anew"
-        broken = list(self._verify_index(space))
-        for path in (self.folder / "index" / space.key).glob("*") if broken else ():
-            if not path.name.endswith(".tmp") and ".damaged" not in path.name:
-                set_aside(path)
-        self._save_index(space)
-        if broken:
-            yield f"built the index of {space.key} anew"
+        self.close()
+        self.__dict__.pop("catalog", None)
+        self._search = None
+        yield from care.repair(self.folder, self._catalog_url())
 
 
 def _choice(choices: type[Choice], wanted: str) -> Choice:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
 from ivsearch.clips import pool, span_of
+from ivsearch.domain import Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.vector_index import VectorIndex
@@ -48,3 +50,12 @@ def refresh(
         ids = np.asarray([clip.clip_id for clip in of_media], np.int64)
         index.add(ids, pool(frames.vectors, [span_of(clip) for clip in of_media]))
     return now, complaints
+
+
+def save_index(folder: Path, catalog: Catalog, space: Space) -> None:
+    """Brings the index of library ``folder`` up to the Catalog, on disk. Only for the one writer."""
+    index, stamp = VectorIndex.load(folder / "index", space, mend=True)
+    now, complaints = refresh(index, stamp, catalog, VectorStore(folder / "vectors", space))
+    # One with gaps is not kept: every search fills it as far as it can, and says what is missing.
+    if now != stamp and not complaints:
+        index.save(folder / "index", now)
