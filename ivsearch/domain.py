@@ -134,13 +134,72 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of a picture as it is displayed: its left upper corner and its size, in shares of the picture's
+    width and height, or ``in_pixels``."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    in_pixels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a composed Query: a text, an image file or a Clip, exactly one, and how much it counts.
+
+    A negative ``weight``: it is not wanted. ``region``: only this part of the image. ``start_s`` and ``end_s``: only
+    this part of the Clip's video.
+    """
+
+    text: str | None = None
+    image: Path | None = None
+    clip_id: int | None = None
+    weight: float = 1.0
+    region: Region | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+WITHIN_S = 30.0
+"""How soon the next step of a sequence must begin, where nothing is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """The next step of a sequence: what is to come, beginning at most ``within_s`` after the step before has ended."""
+
+    terms: tuple[Term, ...]
+    within_s: float = WITHIN_S
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked: a text, an image file, or a Clip already in the Library. Exactly one is set."""
+    """What is asked: a text, an image file, a Clip already in the Library, or ``terms`` composed. Exactly one is set.
+
+    ``region``: only this part of the image. ``then``: what must follow in the same video, step by step. ``after_clip``:
+    only Media whose Clips have higher ids, that is, indexed since that Clip was the newest.
+    """
 
     text: str | None = None
     image: Path | None = None
     clip_id: int | None = None
     filters: Filters = field(default_factory=Filters)
+    terms: tuple[Term, ...] = ()
+    then: tuple[Then, ...] = ()
+    region: Region | None = None
+    after_clip: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A near-duplicate of a Hit in another Media, folded into it: the same footage encoded anew, scaled or cropped."""
+
+    path: Path
+    media_id: MediaId
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +208,9 @@ class Hit:
 
     ``score`` is the cosine similarity in the Space; it orders hits of one query and nothing else.
     ``clip_id`` is the best Clip of the span. A hit that was ranked again has the score of the re-ranker, and
-    ``retrieval_score`` is the one it was found with.
+    ``retrieval_score`` is the one it was found with. ``likely``, in [0, 1]: how likely it is what was asked for, by how
+    its score stands out in this library; None where that cannot be told. ``copies``: near-duplicates in other Media.
+    ``steps``: the Moments of a sequence, one a step, in time order.
     """
 
     rank: int
@@ -162,6 +223,9 @@ class Hit:
     end_s: float
     moment: Moment
     retrieval_score: float | None = None
+    likely: float | None = None
+    copies: tuple[Copy, ...] = ()
+    steps: tuple[Moment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +246,7 @@ class Reranking:
 class Hits:
     """The answer to one Query in one Space, best first. Behaves as a sequence of Hit.
 
+    ``matched``: something stands out; without it the hits are only what comes nearest.
     ``reranker``: the Space of the encoder that ranked the best of them again.
     """
 
