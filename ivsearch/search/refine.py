@@ -31,13 +31,14 @@ class Refinement:
 
 @dataclass(frozen=True, slots=True)
 class FoundSpan:
-    """Neighbouring Clips that match together. ``clip`` is the best of them."""
+    """Neighbouring Clips that match together. ``clip`` is the best of them. ``likely``: as in Hit, once calibrated."""
 
     clip: Clip
     start_s: float
     end_s: float
     score: float
     moment: Moment
+    likely: float | None = None
 
 
 def refine(

@@ -1,4 +1,4 @@
-"""Query → Hits: encode, retrieve, refine, collapse. Reads top to bottom."""
+"""Query → Hits: encode, retrieve, refine, fuse, calibrate, collapse. Reads top to bottom."""
 
 from __future__ import annotations
 
@@ -69,12 +69,13 @@ class Search:
         for an empty query or a Clip that does not exist."""
         if k < 1:
             raise UsageError(f"the number of hits must be at least 1, not {k}")
+        # Every step is handed what the one before found; `found` is the spans of each Media, best first.
         if vector is None:
             vector = self.encode(query)
-        media_ids = self._retrieve(vector, query, k)
+        media_ids = self._retrieve(vector, query, k)[: max(MIN_MEDIA, k * MEDIA_PER_HIT)]
         # A Clip is the best answer to its own query, and the one nobody asked for.
-        spans = self._refine(vector, media_ids[: max(MIN_MEDIA, k * MEDIA_PER_HIT)], exclude=query.clip_id)
-        shown = collapse(spans, k, per_media)
+        found = self._refine(vector, media_ids, exclude=query.clip_id)
+        shown = collapse(found, k, per_media)
         return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
 
     def encode(self, query: Query) -> NDArray[np.float32]:
@@ -147,6 +148,7 @@ class Search:
                 start_s=span.start_s,
                 end_s=span.end_s,
                 moment=span.moment,
+                likely=span.likely,
             )
             for rank, (media_id, span) in enumerate(held, 1)
         )
