@@ -15,7 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ivsearch.clips import Span
@@ -71,12 +73,23 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class ClipStamp:
-    """Changes whenever the set of Clips of a Space does. Ids of two catalogs (``catalog_id``) mean nothing together."""
+    """The state of the set of Clips of a Space. Ids of two catalogs (``catalog_id``) mean nothing together.
+
+    ``version`` counts the changes, 0 when nothing was ever added; ``last_id`` is the highest id ever given there.
+    """
 
     catalog_id: str
-    count: int
+    version: int
     last_id: int
-    id_sum: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipChanges:
+    """What became of the Clips of a Space since a stamp: ``removed`` (n,) int64 are gone, those with ids above
+    ``added_after_id`` came. Some may have come and gone, and readers may know a few of them already."""
+
+    removed: NDArray[np.int64]
+    added_after_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +157,19 @@ class Catalog:
         row = {"space_key": space.key, "encoder": space.encoder, "revision": space.revision, "dim": space.dim}
         with self._writer.begin() as connection:
             connection.execute(self._upsert(tables.space), [row])
+            count = {"space_key": space.key, "version": 0, "last_id": 0, "trimmed": 0}
+            connection.execute(self._insert(tables.clip_version).on_conflict_do_nothing(), [count])
+
+    def drop_space(self, space: Space) -> None:
+        """Forgets a Space with all its Encodings and Clips. Should it come back, its changes are counted on."""
+        clip, encoding, count = tables.clip, tables.encoding, tables.clip_version
+        with self._writer.begin() as connection:
+            version = count.c.version + 1
+            connection.execute(
+                sa.update(count).where(count.c.space_key == space.key).values(version=version, trimmed=version)
+            )
+            for table in (tables.clip_removed, clip, encoding, tables.space):
+                connection.execute(sa.delete(table).where(table.c.space_key == space.key))
 
     def spaces(self) -> list[Space]:
         with self._reader.begin() as connection:
@@ -167,15 +193,12 @@ class Catalog:
         with self._writer.begin() as connection:
             connection.execute(self._upsert(tables.media), [_media_row(each.media) for each in encoded])
             self._link(connection, [path for each in encoded for path in each.paths])
-            for table in (tables.clip, tables.encoding):
-                for some in _parts(ids):
-                    connection.execute(
-                        sa.delete(table).where(table.c.space_key == space.key, table.c.media_id.in_(some))
-                    )
+            self._drop_encodings(connection, space, ids)
             connection.execute(sa.insert(tables.encoding), [_encoding_row(space, each.encoding) for each in encoded])
             clips = [_clip_row(space, each.media.media_id, span) for each in encoded for span in each.spans]
             if clips:
                 connection.execute(sa.insert(tables.clip), clips)
+                self._count_added(connection, space)
 
     def link(self, paths: Sequence[PathRow]) -> None:
         """Notes that these paths hold these (known) Media."""
@@ -188,6 +211,7 @@ class Catalog:
             {"path": str(p.path), "media_id": p.media_id, "size_bytes": p.size_bytes, "mtime_ns": p.mtime_ns}
             for p in paths
         ]
+        self._note_loose(connection, rows)
         connection.execute(self._upsert(tables.path), rows)
         for some in _parts([row["path"] for row in rows]):
             connection.execute(sa.delete(tables.skipped).where(tables.skipped.c.path.in_(some)))
@@ -202,25 +226,68 @@ class Catalog:
 
     def remove_paths(self, paths: Iterable[Path]) -> None:
         """Forgets paths, and the Media that no path holds any more, in one transaction."""
+        path, loose = tables.path.c, tables.loose_media
         with self._writer.begin() as connection:
             for some in _parts([str(path) for path in paths]):
-                connection.execute(sa.delete(tables.path).where(tables.path.c.path.in_(some)))
+                held = sa.select(path.media_id).where(path.path.in_(some)).distinct()
+                connection.execute(self._insert(loose).from_select(["media_id"], held).on_conflict_do_nothing())
+                connection.execute(sa.delete(tables.path).where(path.path.in_(some)))
                 connection.execute(sa.delete(tables.skipped).where(tables.skipped.c.path.in_(some)))
             self._drop_orphans(connection)
 
+    def _note_loose(self, connection: sa.Connection, rows: Sequence[dict]) -> None:
+        """Media whose paths are about to hold something else. They stay until ``remove_paths``: a later part of the
+        same run may find them elsewhere (two files that exchanged names)."""
+        path = tables.path.c
+        holds = {row["path"]: row["media_id"] for row in rows}
+        for some in _parts(list(holds)):
+            before = connection.execute(sa.select(path.path, path.media_id).where(path.path.in_(some)))
+            if loose := {row.media_id for row in before if row.media_id != holds[row.path]}:
+                connection.execute(
+                    self._insert(tables.loose_media).on_conflict_do_nothing(), [{"media_id": each} for each in loose]
+                )
+
     def _drop_orphans(self, connection: sa.Connection) -> None:
-        connection.execute(
-            sa.delete(tables.media).where(tables.media.c.media_id.not_in(sa.select(tables.path.c.media_id)))
-        )
+        """Forgets the loose Media that no path holds any more."""
+        path, loose = tables.path.c, tables.loose_media.c
+        connection.execute(sa.delete(tables.loose_media).where(loose.media_id.in_(sa.select(path.media_id))))
+        orphans = sa.select(loose.media_id)
+        self._drop_clips(connection, tables.clip.c.media_id.in_(orphans))
+        connection.execute(sa.delete(tables.media).where(tables.media.c.media_id.in_(orphans)))
 
     def drop_encodings(self, space: Space, media_ids: Sequence[MediaId]) -> None:
         """Forgets the vectors of these Media, so that the next run makes them anew."""
         with self._writer.begin() as connection:
-            for some in _parts(media_ids):
-                for table in (tables.clip, tables.encoding):
-                    connection.execute(
-                        sa.delete(table).where(table.c.space_key == space.key, table.c.media_id.in_(some))
-                    )
+            self._drop_encodings(connection, space, media_ids)
+
+    def _drop_encodings(self, connection: sa.Connection, space: Space, media_ids: Sequence[MediaId]) -> None:
+        clip, encoding = tables.clip.c, tables.encoding.c
+        for some in _parts(media_ids):
+            self._drop_clips(connection, sa.and_(clip.space_key == space.key, clip.media_id.in_(some)))
+            connection.execute(
+                sa.delete(tables.encoding).where(encoding.space_key == space.key, encoding.media_id.in_(some))
+            )
+
+    def _drop_clips(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+        """Deletes Clips, counts the change of their Spaces and logs which they were."""
+        clip, count = tables.clip.c, tables.clip_version.c
+        changed = count.space_key.in_(sa.select(clip.space_key).where(which))
+        connection.execute(sa.update(tables.clip_version).where(changed).values(version=count.version + 1))
+        gone = sa.select(clip.space_key, count.version, clip.clip_id).join(
+            tables.clip_version, count.space_key == clip.space_key
+        )
+        log = sa.insert(tables.clip_removed).from_select(["space_key", "version", "clip_id"], gone.where(which))
+        connection.execute(log)
+        connection.execute(sa.delete(tables.clip).where(which))
+
+    def _count_added(self, connection: sa.Connection, space: Space) -> None:
+        clip, count = tables.clip.c, tables.clip_version.c
+        last = sa.select(sa.func.max(clip.clip_id)).where(clip.space_key == space.key).scalar_subquery()
+        connection.execute(
+            sa.update(tables.clip_version)
+            .where(count.space_key == space.key)
+            .values(version=count.version + 1, last_id=last)
+        )
 
     def media(self, media_ids: Sequence[MediaId]) -> dict[MediaId, Media]:
         found: dict[MediaId, Media] = {}
@@ -285,14 +352,44 @@ class Catalog:
         return found
 
     def clip_stamp(self, space: Space) -> ClipStamp:
-        clip = tables.clip.c
-        query = sa.select(sa.func.count(), sa.func.max(clip.clip_id), sa.func.sum(clip.clip_id)).where(
-            clip.space_key == space.key
+        """Read in constant time, however many Clips there are."""
+        count = tables.clip_version.c
+        query = sa.select(tables.identity.c.catalog_id, count.version, count.last_id).join(
+            tables.clip_version, count.space_key == space.key, isouter=True
         )
         with self._reader.begin() as connection:
-            count, last_id, id_sum = connection.execute(query).one()
-            catalog_id = connection.scalar(sa.select(tables.identity.c.catalog_id)) or ""
-        return ClipStamp(catalog_id, int(count), int(last_id or 0), int(id_sum or 0))
+            row = connection.execute(query).one()
+        return ClipStamp(row.catalog_id, row.version or 0, row.last_id or 0)
+
+    def clip_changes(self, space: Space, since: ClipStamp) -> ClipChanges | None:
+        """What to remove from and add to an index that stands at ``since``. None when that cannot be told: of another
+        catalog, newer than this one (restored from a copy), or older than the log of removals."""
+        count, removed = tables.clip_version.c, tables.clip_removed.c
+        query = sa.select(tables.identity.c.catalog_id, count.version, count.trimmed).join(
+            tables.clip_version, count.space_key == space.key
+        )
+        gone = sa.select(removed.clip_id).where(removed.space_key == space.key, removed.version > since.version)
+        with self._reader.begin() as connection:
+            row = connection.execute(query).one_or_none()
+            if row is None or row.catalog_id != since.catalog_id or not row.trimmed <= since.version <= row.version:
+                return None
+            ids = connection.scalars(gone).all()
+        return ClipChanges(np.asarray(ids, np.int64), since.last_id)
+
+    def trim_changes(self, space: Space, upto: ClipStamp) -> None:
+        """Forgets the removals that an index saved at ``upto`` knows. One that is older is then compared in full."""
+        count, removed = tables.clip_version.c, tables.clip_removed.c
+        with self._writer.begin() as connection:
+            if connection.scalar(sa.select(tables.identity.c.catalog_id)) != upto.catalog_id:
+                return
+            connection.execute(
+                sa.update(tables.clip_version)
+                .where(count.space_key == space.key, count.trimmed < upto.version, count.version >= upto.version)
+                .values(trimmed=upto.version)
+            )
+            connection.execute(
+                sa.delete(tables.clip_removed).where(removed.space_key == space.key, removed.version <= upto.version)
+            )
 
     def clip_ids(self, space: Space, media_ids: Iterable[MediaId] | None = None) -> list[int]:
         """Ids of the Clips of these Media, or of all, ascending."""
@@ -387,9 +484,11 @@ class Catalog:
             for row in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
                 yield f"catalog: row {row[1]} of {row[0]} points at a missing row of {row[2]}"
 
+    def _insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+        return (postgresql if self.url.get_backend_name() == "postgresql" else sqlite).insert(table)
+
     def _upsert(self, table: sa.Table) -> sa.sql.Insert:
-        dialect = postgresql if self.url.get_backend_name() == "postgresql" else sqlite
-        insert = dialect.insert(table)
+        insert = self._insert(table)
         keys = [column.name for column in table.primary_key]
         others = {column.name: insert.excluded[column.name] for column in table.c if column.name not in keys}
         return insert.on_conflict_do_update(index_elements=keys, set_=others)

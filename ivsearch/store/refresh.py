@@ -30,12 +30,20 @@ def refresh(
     if stamp is None or stamp.catalog_id != now.catalog_id:
         # Its ids may be those of other Clips: of a catalog that was lost or exchanged.
         index.clear()
-    wanted = np.asarray(catalog.clip_ids(space), np.int64)
-    index.remove(np.setdiff1d(index.clip_ids(), wanted))
-    missing = set(np.setdiff1d(wanted, index.clip_ids()).tolist())
-    if not missing:
+    changes = catalog.clip_changes(space, stamp) if stamp else None
+    if changes is not None:
+        index.remove(changes.removed)
+        clips = catalog.clips_of(space, after_id=changes.added_after_id)
+        known = set(index.clip_ids().tolist()) if clips else set()
+        clips = [clip for clip in clips if clip.clip_id not in known]
+    else:
+        wanted = np.asarray(catalog.clip_ids(space), np.int64)
+        index.remove(np.setdiff1d(index.clip_ids(), wanted))
+        missing = set(np.setdiff1d(wanted, index.clip_ids()).tolist())
+        after_id = min(missing, default=now.last_id + 1) - 1
+        clips = [clip for clip in catalog.clips_of(space, after_id=after_id) if clip.clip_id in missing]
+    if not clips:
         return now, []
-    clips = [clip for clip in catalog.clips_of(space, after_id=min(missing) - 1) if clip.clip_id in missing]
     complaints = []
     encodings = catalog.encodings(space, sorted({clip.media_id for clip in clips}))
     for media_id, group in groupby(clips, key=lambda clip: clip.media_id):

@@ -52,6 +52,9 @@ media = Table(
     Column("warnings", Text, nullable=False),
 )
 
+# What totals are made of, so that a million rows are counted without reading the rows.
+Index("ix_media_kind", media.c.kind, media.c.duration_s, media.c.size_bytes)
+
 path = Table(
     "path",
     METADATA,
@@ -84,6 +87,8 @@ encoding = Table(
     Column("n_clips", Integer, nullable=False),
 )
 
+Index("ix_encoding_space_key", encoding.c.space_key, encoding.c.n_frames, encoding.c.n_samples)
+
 clip = Table(
     "clip",
     METADATA,
@@ -100,8 +105,42 @@ clip = Table(
 Index("ix_clip_space_key_clip_id", clip.c.space_key, clip.c.clip_id)
 Index("ix_clip_media_id_space_key", clip.c.media_id, clip.c.space_key)
 
-# One row: tells this catalog from one that was made anew, whose ids start at 1 again.
-identity = Table("identity", METADATA, Column("catalog_id", String(32), primary_key=True))
+# How often the set of Clips of a Space has changed. No foreign key: a Space that is dropped and added again goes on
+# counting, so an index of its first life is never taken for one of its second.
+clip_version = Table(
+    "clip_version",
+    METADATA,
+    Column("space_key", String(128), primary_key=True),
+    Column("version", BIG, nullable=False),
+    Column("last_id", BIG, nullable=False),
+    # Removals up to this version are not in the log any more.
+    Column("trimmed", BIG, nullable=False),
+)
+
+# Which Clips went with which version, until the saved index knows.
+clip_removed = Table(
+    "clip_removed",
+    METADATA,
+    Column("space_key", String(128), primary_key=True),
+    Column("version", BIG, primary_key=True, autoincrement=False),
+    Column("clip_id", BIG, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+# Media that lost a path to another content: gone at the end of a run, unless some path has come to hold them.
+loose_media = Table(
+    "loose_media",
+    METADATA,
+    Column("media_id", ForeignKey("media.media_id", ondelete="CASCADE"), primary_key=True),
+)
+
+# One row: tells this catalog from one that was made anew, whose ids start at 1 again, and whose it is.
+identity = Table(
+    "identity",
+    METADATA,
+    Column("catalog_id", String(32), primary_key=True),
+    Column("library_id", String(32)),
+)
 
 skipped = Table(
     "skipped",

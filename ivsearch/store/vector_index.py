@@ -153,4 +153,9 @@ def _current(folder: Path) -> Generation | None:
     if not path.exists():
         return None
     table = json.loads(path.read_bytes())
-    return Generation(table["file"], table["digest"], ClipStamp(**table["stamp"]))
+    return Generation(table["file"], table["digest"], _stamp(table["stamp"]))
+
+
+def _stamp(table: dict) -> ClipStamp:
+    """Of an index saved before changes were counted, a stamp whose changes no catalog can tell."""
+    return ClipStamp(table["catalog_id"], table.get("version", -1), table["last_id"])

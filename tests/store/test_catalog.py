@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -142,6 +143,96 @@ def test_other_databases_are_refused_and_missing_drivers_named() -> None:
         Catalog("mysql://h/x")
     with pytest.raises(UsageError, match="pg8000"):
         Catalog("postgresql+pg8000://h/x")
+
+
+def ids_of(catalog: Catalog, seed: int) -> list[int]:
+    return catalog.clip_ids(SPACE, [media_of(seed).media_id])
+
+
+def test_every_change_of_clips_is_counted_and_every_removal_logged(catalog: Catalog, store) -> None:
+    assert (catalog.clip_stamp(SPACE).version, catalog.clip_stamp(SPACE).last_id) == (0, 0)
+    add(catalog, store, [1, 2, 3, 4])
+    start = catalog.clip_stamp(SPACE)
+    assert start.version > 0
+    assert start.last_id == max(catalog.clip_ids(SPACE))
+    ids = {seed: ids_of(catalog, seed) for seed in (1, 2, 3)}
+    gone: list[int] = []
+    # Replaced, dropped for repair, and deleted by a cascade from their Media: none goes uncounted.
+    for act, seed in (
+        (lambda: add(catalog, store, [1]), 1),
+        (lambda: catalog.drop_encodings(SPACE, [media_of(2).media_id]), 2),
+        (lambda: catalog.remove_paths([Path("/videos/3.mp4")]), 3),
+    ):
+        before = catalog.clip_stamp(SPACE)
+        act()
+        assert catalog.clip_stamp(SPACE).version > before.version
+        gone += ids[seed]
+        changes = catalog.clip_changes(SPACE, start)
+        assert changes is not None
+        assert sorted(changes.removed.tolist()) == sorted(gone)
+    assert changes.added_after_id == start.last_id
+    assert [each for each in catalog.clip_ids(SPACE) if each > start.last_id] == ids_of(catalog, 1)
+    now = catalog.clip_changes(SPACE, catalog.clip_stamp(SPACE))
+    assert now is not None
+    assert len(now.removed) == 0
+
+
+def test_what_changes_no_clip_is_not_counted(catalog: Catalog, store) -> None:
+    (encoded,) = add(catalog, store, [1])
+    before = catalog.clip_stamp(SPACE)
+    catalog.link([PathRow(Path("/copy.mp4"), encoded.media.media_id, 1001, 5)])
+    catalog.remove_paths([Path("/copy.mp4"), Path("/never was")])
+    catalog.note_skipped([Skipped(Path("/bad"), "no")])
+    assert catalog.clip_stamp(SPACE) == before
+
+
+def test_changes_that_cannot_be_told(catalog: Catalog, store, tmp_path: Path) -> None:
+    add(catalog, store, [1, 2])
+    old = catalog.clip_stamp(SPACE)
+    catalog.remove_paths([Path("/videos/1.mp4")])
+    now = catalog.clip_stamp(SPACE)
+    assert catalog.clip_changes(SPACE, replace(old, catalog_id="another")) is None
+    assert catalog.clip_changes(SPACE, replace(now, version=now.version + 1)) is None, "a catalog put back from a copy"
+    catalog.trim_changes(SPACE, replace(now, catalog_id="another"))
+    assert catalog.clip_changes(SPACE, old) is not None
+    catalog.trim_changes(SPACE, now)
+    assert catalog.clip_changes(SPACE, old) is None
+    assert catalog.clip_changes(SPACE, now) is not None
+    with sqlite3.connect(tmp_path / "catalog.db") as connection:
+        assert connection.execute("SELECT count(*) FROM clip_removed").fetchone() == (0,)
+
+
+def test_a_space_that_comes_back_counts_on(catalog: Catalog, store) -> None:
+    add(catalog, store, [1, 2])
+    first = catalog.clip_stamp(SPACE)
+    catalog.drop_space(SPACE)
+    assert catalog.spaces() == []
+    assert catalog.clip_ids(SPACE) == []
+    assert catalog.encodings(SPACE) == {}
+    assert len(catalog.paths()) == 2, "the files are still known"
+    catalog.add_space(SPACE)
+    add(catalog, store, [3, 4])
+    assert catalog.clip_stamp(SPACE).version > first.version
+    assert catalog.clip_changes(SPACE, first) is None
+
+
+def test_two_files_that_exchanged_names_lose_nothing(catalog: Catalog, store) -> None:
+    add(catalog, store, [1, 2])
+    stamp = catalog.clip_stamp(SPACE)
+    # In two transactions, as a long run commits: in between, no path holds the first Media.
+    catalog.link([PathRow(Path("/videos/1.mp4"), media_of(2).media_id, 1002, 6)])
+    catalog.link([PathRow(Path("/videos/2.mp4"), media_of(1).media_id, 1001, 6)])
+    catalog.remove_paths([])
+    assert len(catalog.media([media_of(1).media_id, media_of(2).media_id])) == 2
+    assert catalog.clip_stamp(SPACE) == stamp
+
+
+def test_a_media_whose_file_holds_something_else_goes_at_the_end_of_the_run(catalog: Catalog, store) -> None:
+    add(catalog, store, [1, 2])
+    catalog.link([PathRow(Path("/videos/1.mp4"), media_of(2).media_id, 1002, 6)])
+    catalog.remove_paths([])
+    assert set(catalog.encodings(SPACE)) == {media_of(2).media_id}
+    assert ids_of(catalog, 1) == []
 
 
 WRITER = """

@@ -13,7 +13,7 @@ from ivsearch.store.vector_store import VectorStore
 
 from .conftest import SPACE, add, frames_of
 
-STAMP = ClipStamp("c" * 32, 100, 300, 20000)
+STAMP = ClipStamp("c" * 32, 100, 300)
 
 
 def units(n: int, seed: int = 0) -> np.ndarray:
