@@ -6,36 +6,31 @@ harmless, so a crash in the middle of a write costs nothing.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import mmap
 import os
-import struct
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
 from ivsearch.domain import FrameVectors, MediaId, Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Record
 from ivsearch.store.files import sync_folder
+from ivsearch.store.record_bytes import Contents, Facts, header_of, pack, places, unpack
 
-MAGIC = b"IVR1"
-HEAD = struct.Struct("<4sIQ")  # magic, bytes of the JSON header, bytes of the payload
-DIGEST_BYTES = 16
 SEGMENT_BYTES = 1 << 30
 CACHE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record met while walking a segment."""
+    """A record met while walking a segment. ``sampling`` is empty in records of versions that did not write it."""
 
     media_id: MediaId
     record: Record
+    sampling: str = ""
 
 
 class VectorStore:
@@ -48,8 +43,12 @@ class VectorStore:
         self._cached_bytes = 0
         self._lock = Lock()
 
-    def append(self, batch: Sequence[tuple[MediaId, FrameVectors]]) -> list[Record]:
-        """Writes the vectors of several Media and fsyncs. Returns where each is. Raises OSError (disk full)."""
+    def append(self, batch: Sequence[tuple[MediaId, FrameVectors]], facts: Sequence[Facts | None] = ()) -> list[Record]:
+        """Writes the vectors of several Media and fsyncs. Returns where each is. Raises OSError (disk full).
+
+        ``facts``, one a Media: what is needed to make its rows again should the Catalog be lost. Without them its
+        vectors are only as good as their rows.
+        """
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True)
             sync_folder(self.folder.parent)
@@ -57,8 +56,8 @@ class VectorStore:
         records = []
         segment = self._open_segment()
         with (self.folder / segment).open("ab") as file:
-            for media_id, frames in batch:
-                offset, blob = file.tell(), _pack(media_id, frames, self.space)
+            for (media_id, frames), of_media in zip(batch, facts or [None] * len(batch), strict=True):
+                offset, blob = file.tell(), pack(media_id, frames, self.space, of_media)
                 file.write(blob)
                 records.append(Record(segment, offset, len(blob)))
             file.flush()
@@ -72,7 +71,7 @@ class VectorStore:
             if record in self._cache:
                 self._cache.move_to_end(record)
                 return self._cache[record]
-        frames = self._read(record)
+        frames = self.contents(record).frames
         with self._lock:
             self._cache[record] = frames
             self._cached_bytes += record.size_bytes
@@ -81,7 +80,8 @@ class VectorStore:
                 self._cached_bytes -= old.size_bytes
         return frames
 
-    def _read(self, record: Record) -> FrameVectors:
+    def contents(self, record: Record) -> Contents:
+        """The whole record, read from disk. Raises LibraryDamaged as ``read`` does."""
         path = self.folder / record.segment
         try:
             with path.open("rb") as file:
@@ -90,7 +90,7 @@ class VectorStore:
         except OSError as error:
             raise LibraryDamaged(f"cannot read vectors: {error}; run `ivsearch verify`") from error
         try:
-            return _unpack(blob, self.space)[1]
+            return unpack(blob, self.space)
         except ValueError as error:
             raise LibraryDamaged(
                 f"{path} at byte {record.offset_bytes}: {error}; run `ivsearch repair`, then `ivsearch index` again"
@@ -101,18 +101,27 @@ class VectorStore:
         return sorted(path.name for path in self.folder.glob("*.seg"))
 
     def walk(self, segment: str) -> Iterator[Found]:
-        """Every whole record of a segment, in order, by what the segment itself says; torn bytes are stepped over."""
-        blob = (self.folder / segment).read_bytes()
-        at = blob.find(MAGIC)
-        while at >= 0:
-            size = _size_at(blob, at)
+        """Every sound record of a segment, in order, by what the segment itself says; torn bytes are stepped over."""
+        for found in self.glance(segment):
             try:
-                media_id, _ = _unpack(blob[at : at + size], self.space)
-            except ValueError:
-                at = blob.find(MAGIC, at + 1)
+                self.contents(found.record)
+            except LibraryDamaged:
                 continue
-            yield Found(media_id, Record(segment, at, size))
-            at = blob.find(MAGIC, at + size)
+            yield found
+
+    def glance(self, segment: str) -> Iterator[Found]:
+        """As ``walk``, by the headers alone: quick, but whether a record is sound shows when it is read."""
+        path = self.folder / segment
+        if not path.stat().st_size:
+            return
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
+            for place in places(blob):
+                try:
+                    header = header_of(blob, place.start)
+                except ValueError:
+                    continue
+                record = Record(segment, place.start, place.stop - place.start)
+                yield Found(header["media_id"], record, header.get("sampling", ""))
 
     def _open_segment(self) -> str:
         """The newest segment if it has room, else the name of the next."""
@@ -120,48 +129,3 @@ class VectorStore:
         if segments and (self.folder / segments[-1]).stat().st_size < SEGMENT_BYTES:
             return segments[-1]
         return f"{int(segments[-1].removesuffix('.seg')) + 1 if segments else 1:06d}.seg"
-
-
-def _pack(media_id: MediaId, frames: FrameVectors, space: Space) -> bytes:
-    header = json.dumps(
-        {
-            "media_id": media_id,
-            "space": space.key,
-            "samples": len(frames.sample_pts_s),
-            "frames": len(frames.kept),
-            "dim": space.dim,
-        }
-    ).encode()
-    payload = (
-        frames.sample_pts_s.astype("<f8").tobytes()
-        + frames.kept.astype("<i4").tobytes()
-        + frames.vectors.astype("<f2").tobytes()
-    )
-    body = HEAD.pack(MAGIC, len(header), len(payload)) + header + payload
-    return body + hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
-
-
-def _size_at(blob: bytes, at: int) -> int:
-    if at + HEAD.size > len(blob):
-        return 0
-    _, header_bytes, payload_bytes = HEAD.unpack_from(blob, at)
-    return int(HEAD.size + header_bytes + payload_bytes + DIGEST_BYTES)
-
-
-def _unpack(blob: bytes, space: Space) -> tuple[MediaId, FrameVectors]:
-    """Raises ValueError, saying what is wrong."""
-    if len(blob) < HEAD.size + DIGEST_BYTES or len(blob) != _size_at(blob, 0):
-        raise ValueError("the record is cut short")
-    body, digest = blob[:-DIGEST_BYTES], blob[-DIGEST_BYTES:]
-    if hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() != digest:
-        raise ValueError("the record does not fit its checksum")
-    _, header_bytes, _ = HEAD.unpack_from(body)
-    header = json.loads(body[HEAD.size : HEAD.size + header_bytes])
-    if header["space"] != space.key:
-        raise ValueError(f"the record belongs to the space {header['space']}, not {space.key}")
-    samples, frames = header["samples"], header["frames"]
-    at = HEAD.size + header_bytes
-    sample_pts_s = np.frombuffer(body, "<f8", samples, at)
-    kept = np.frombuffer(body, "<i4", frames, at + 8 * samples)
-    vectors = np.frombuffer(body, "<f2", frames * space.dim, at + 8 * samples + 4 * frames)
-    return header["media_id"], FrameVectors(sample_pts_s, kept, vectors.reshape(frames, space.dim))
