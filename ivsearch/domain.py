@@ -202,6 +202,28 @@ class Copy:
     end_s: float
 
 
+class Modality(StrEnum):
+    """What of a Media a query found."""
+
+    PICTURE = "picture"
+    SUBTITLE = "subtitle"
+    SPEECH = "speech"
+    SCREEN = "screen"
+    """Words in the picture, read by OCR."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one Modality found of a Hit. ``rank`` there, from 1; its ``score`` there (a cosine, or the share of the
+    query's words); ``share`` of the fused score, those of a Hit sum to 1; ``text``: the words that were found."""
+
+    modality: Modality
+    rank: int
+    score: float
+    share: float
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """What was found. ``[start_s, end_s)`` spans the merged Clips, ``moment`` the best part of it.

@@ -147,6 +147,15 @@ class Catalog:
                 "`ivsearch repair` sets it aside"
             ) from error
 
+    @property
+    def writer(self) -> sa.Engine:
+        """For what else of the store has rows here: each transaction of it takes the writer's lock when it begins."""
+        return self._writer
+
+    @property
+    def reader(self) -> sa.Engine:
+        return self._reader
+
     def close(self) -> None:
         self._writer.dispose()
         self._reader.dispose()

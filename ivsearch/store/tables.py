@@ -148,3 +148,48 @@ skipped = Table(
     Column("path", PathText, primary_key=True),
     Column("reason", Text, nullable=False),
 )
+
+# A run of lines that one file, stream or reader gave for a Media. ``origin``: the file beside it; empty when the text
+# is inside the Media. ``stream``: which of its streams, -1 for none.
+text_track = Table(
+    "text_track",
+    METADATA,
+    Column("track_id", BIG, primary_key=True, autoincrement=True),
+    Column("media_id", ForeignKey("media.media_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("source", String(16), nullable=False),
+    Column("language", String(32), nullable=False),
+    Column("origin", PathText, nullable=False),
+    Column("stream", Integer, nullable=False),
+    Column("size_bytes", BIG, nullable=False),
+    Column("mtime_ns", BIG, nullable=False),
+    Column("n_lines", Integer, nullable=False),
+    Column("n_tokens", BIG, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# ``tokens``: what the line is found by, with spaces between. SQLite has the virtual table ``text_index`` over it,
+# PostgreSQL an index of its own kind: both made by the migration, for neither can be said here.
+text_line = Table(
+    "text_line",
+    METADATA,
+    Column("line_id", BIG, primary_key=True, autoincrement=True),
+    Column("track_id", ForeignKey("text_track.track_id", ondelete="CASCADE"), nullable=False),
+    Column("start_s", Float(53), nullable=False),
+    Column("end_s", Float(53), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("tokens", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_text_line_track_id", text_line.c.track_id, text_line.c.start_s)
+
+# Media that were looked into for text, and how: what was read the same way before is not read again.
+text_reading = Table(
+    "text_reading",
+    METADATA,
+    Column("media_id", ForeignKey("media.media_id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("reading", Text, nullable=False),
+)
+
+FOUND_BY = ("text_index", "text_terms", "ix_text_line_tokens")
+"""Names of what only one of the databases has; SQLite's own tables of it begin with them."""

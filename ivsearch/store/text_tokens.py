@@ -1,0 +1,133 @@
+"""Text → the tokens it is found by: words where a script has spaces, overlapping pairs of characters where it has none.
+
+What is written is what is looked for: lines and queries go through the same ``tokens``, and the database is handed the
+tokens, not the text, so that SQLite and PostgreSQL find the same lines.
+
+- compatibility forms and case are folded (NFKC, casefold), accents and points are left out: ``Ｃafé`` is ``cafe``;
+- Arabic is freed of vowel signs and tatweel, its alefs, yehs, kafs and teh marbuta are made one each, and the article
+  is taken off (after Larkey, Ballesteros, Connell: "Improving stemming for Arabic information retrieval", SIGIR 2002:
+  their normalisation, and of their light stemmer the definite articles alone);
+- Chinese, Japanese, Korean, Thai, Lao, Khmer and Burmese become overlapping pairs, each run ending with its last
+  character alone: every character begins exactly one token, so one character is found as a prefix.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from itertools import pairwise
+
+LONGEST_TOKEN = 64
+"""Characters of a token that are kept: what is longer is no word, and databases limit their keys."""
+
+_MARKS = r"\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+_HEBREW_POINTS = r"\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
+_ARABIC_SIGNS = r"\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
+_UNSEEN = r"\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
+_LEFT_OUT = re.compile(f"[{_MARKS}{_HEBREW_POINTS}{_ARABIC_SIGNS}{_UNSEEN}]")
+
+_LETTERS = {
+    **dict(zip("ıøłđðþħŧ", "iolddtht", strict=True)),
+    "æ": "ae",
+    "œ": "oe",
+    "ٱ": "ا",
+    "ى": "ي",
+    "ی": "ي",
+    "ک": "ك",
+    "ة": "ه",
+    "ہ": "ه",
+    "ە": "ه",
+}
+_DIGITS = {
+    chr(code): str(unicodedata.decimal(chr(code)))
+    for code in range(0x660, 0x20000)
+    if unicodedata.decimal(chr(code), None) is not None
+}
+_LETTER_TABLE = str.maketrans({**_LETTERS, **_DIGITS})
+
+# Scripts written without spaces. (Korean has some, but its particles stick to the words.)
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    r"\ua9e0-\ua9ff\uaa60-\uaa7f\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_SIGNS = "".join(
+    f"\\u{code:04x}"
+    for code in range(0x80, 0x10000)
+    if unicodedata.category(chr(code)) in ("Mn", "Mc") and not _LEFT_OUT.match(chr(code))
+)
+_RUNS = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|(?:(?![{_UNSPACED}])[^\W_]|(?![{_UNSPACED}])[{_SIGNS}])+")
+_CLUSTERS = re.compile(rf"[^{_SIGNS}][{_SIGNS}]*|[{_SIGNS}]+")
+_PLAIN = re.compile("[a-z0-9]+")
+# The article, alone or after "and", "with", "as", "so"; "for the" is written with two lams. What stays must be a word.
+_ARTICLE = re.compile(r"(?:[وبكف]?ال|لل)(?=[\u0621-\u064a]{3,}$)")
+_QUOTED = re.compile(r'["“„«]([^"“”„«»]+)["”“»]')
+
+
+def folded(text: str) -> str:
+    """The text as it is compared: no case, no accents, one form of each letter."""
+    if text.isascii():
+        return text.lower()
+    # Kana points belong to their letter: they are no accents.
+    apart = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
+    return unicodedata.normalize("NFC", _LEFT_OUT.sub("", apart)).translate(_LETTER_TABLE)
+
+
+def tokens(text: str) -> list[str]:
+    """The tokens of a text, in order. Every one is made of letters, digits and their signs alone."""
+    return [token for run in _runs(text) for token in run]
+
+
+def _runs(text: str) -> list[list[str]]:
+    """A list of one word, or of the pairs of a run of characters without spaces."""
+    text = folded(text)
+    if text.isascii():
+        return [[word[:LONGEST_TOKEN]] for word in _PLAIN.findall(text)]
+    runs = []
+    for match in _RUNS.finditer(text):
+        if match["unspaced"]:
+            letters = _CLUSTERS.findall(match[0])
+            runs.append([a + b for a, b in pairwise(letters)] + letters[-1:])
+        else:
+            runs.append([_ARTICLE.sub("", match[0], count=1)[:LONGEST_TOKEN]])
+    return runs
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A token that is looked for; ``prefix``: also as the beginning of longer ones."""
+
+    token: str
+    prefix: bool = False
+
+    def fits(self, token: str) -> bool:
+        return token.startswith(self.token) if self.prefix else token == self.token
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a query asks of a text: ``words`` weigh by how rare they are, every one of ``phrases`` must be there."""
+
+    words: tuple[Word, ...]
+    phrases: tuple[tuple[Word, ...], ...] = ()
+
+
+def query_words(query: str) -> Words:
+    """``"in quotes"`` is a phrase; a word with a ``*`` behind it is a beginning."""
+    phrases = [_wanted(each) for each in _QUOTED.findall(query)]
+    words = dict.fromkeys(_wanted(_QUOTED.sub(r" \1 ", query)))
+    return Words(tuple(words), tuple(tuple(phrase) for phrase in phrases if phrase))
+
+
+def _wanted(query: str) -> list[Word]:
+    wanted: list[Word] = []
+    for part in re.split(r"(\*)", query):
+        if part == "*":
+            if wanted:
+                wanted[-1] = Word(wanted[-1].token, prefix=True)
+            continue
+        for run in _runs(part):
+            # A run's last character ends a run only by chance: the pairs say it all. One alone is found as a beginning.
+            unspaced = re.match(f"[{_UNSPACED}]", run[0]) is not None
+            wanted += [Word(token) for token in run[:-1]] if len(run) > 1 else [Word(run[0], prefix=unspaced)]
+    return wanted
