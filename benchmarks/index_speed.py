@@ -21,7 +21,7 @@ import av
 
 import ivsearch
 from ivsearch.domain import Ingested, MediaKind
-from ivsearch.ingest import Progress
+from ivsearch.pipeline import Progress
 from ivsearch.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

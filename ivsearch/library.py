@@ -15,7 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ivsearch import care
-from ivsearch.domain import Answer, Filters, Hit, Hits, Piece, Query, Removed, Reranking, Skipped, Space, Turn
+from ivsearch.domain import (
+    Answer,
+    Filters,
+    Hit,
+    Hits,
+    Piece,
+    Query,
+    Region,
+    Removed,
+    Reranking,
+    Skipped,
+    Space,
+    Term,
+    Then,
+    Turn,
+)
 from ivsearch.encode.encoder import Encoder, Shared
 from ivsearch.encode.table import encoder_row
 from ivsearch.errors import LibraryMissing, SpaceMismatch, UsageError, WeightsError
@@ -34,7 +49,8 @@ from ivsearch.store.visual_tokens import keep_only as keep_only_seen
 
 if TYPE_CHECKING:
     from ivsearch.ask.chat import ChatModel
-    from ivsearch.ingest import IngestEvent, Progress
+    from ivsearch.ingest import IngestEvent
+    from ivsearch.pipeline import Progress
     from ivsearch.search.search import Search
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -250,7 +266,7 @@ class Library:
             write_manifest(self.folder, manifest)
 
     def _ingest_options(self, fps: float):  # type: ignore[no-untyped-def]
-        from ivsearch.ingest import Options
+        from ivsearch.pipeline import Options
 
         settings = self.settings
         if not 0 < fps <= 1000:
@@ -276,13 +292,26 @@ class Library:
         *,
         image: str | Path | None = None,
         clip: int | None = None,
+        terms: Sequence[Term] = (),
+        then: Sequence[Then] = (),
+        region: Region | None = None,
         k: int = 10,
         filters: Filters | None = None,
         per_media: int | None = None,
         rerank: Reranking | None = None,
     ) -> list[Hit]:
-        """The k best hits for a text in any language, an image file, or a Clip of this library."""
-        query = Query(text, Path(image) if image is not None else None, clip, filters or Filters())
+        """The k best hits for a text in any language, an image file or a ``region`` of it, a Clip of this library, or
+        ``terms`` composed of them (``ivsearch.search.terms.read_terms`` reads them from words); with ``then``, where
+        those steps follow in the same video."""
+        query = Query(
+            text,
+            Path(image) if image is not None else None,
+            clip,
+            filters or Filters(),
+            terms=tuple(terms),
+            then=tuple(then),
+            region=region,
+        )
         return list(self.find(query, k=k, per_media=per_media, rerank=rerank).hits)
 
     def find(self, query: Query, *, k: int = 10, per_media: int | None = None, rerank: Reranking | None = None) -> Hits:

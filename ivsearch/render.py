@@ -13,7 +13,8 @@ from ivsearch.domain import Answer, Hits, Ingested, MediaKind, Outcome, Removed,
 from ivsearch.plain_text import clock, printable
 
 if TYPE_CHECKING:
-    from ivsearch.ingest import IngestEvent, Progress
+    from ivsearch.ingest import IngestEvent
+    from ivsearch.pipeline import Progress
 
 
 def span(start_s: float, end_s: float) -> str:
