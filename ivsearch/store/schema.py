@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from ivsearch.errors import LibraryTooNew
+from ivsearch.store.engine import Connections
 
 
 def migrations_folder() -> Path:
@@ -20,7 +21,7 @@ def migrations_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
-def upgrade(engine: sa.Engine) -> None:
+def upgrade(reader: Connections, writer: Connections) -> None:
     """Creates the tables or migrates them to the newest schema, in one transaction.
 
     Raises LibraryTooNew when the database was made by a newer ivsearch.
@@ -28,10 +29,10 @@ def upgrade(engine: sa.Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
-    with engine.connect() as connection:
+    with reader.begin() as connection:
         if current_revision(connection) == scripts.get_current_head():
             return  # without waiting for a writer
-    with engine.begin() as connection:
+    with writer.begin() as connection:
         at = current_revision(connection)
         if at == scripts.get_current_head():
             return

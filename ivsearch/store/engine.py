@@ -1,0 +1,234 @@
+"""Connections to the Catalog's database, what its transactions guarantee, and its faults in plain words.
+
+SQLite and PostgreSQL give the same: writers come one after another, each sees all that was committed before it began;
+a reader sees one state of everything from its first statement on, and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from ivsearch.errors import LibraryBusy, LibraryDamaged, LibraryError, UsageError
+
+BACKENDS = ("sqlite", "postgresql")
+SECRETS = ("password", "sslpassword")
+CONNECT_TIMEOUT_S = 10
+# Names of ours among PostgreSQL's advisory locks, which are numbers: one held for a transaction, one for a whole run.
+TRANSACTION_LOCK = 0x69767331
+WRITER_LOCK = 0x69767332
+DRIVERS = "pip install 'ivsearch[postgres]'"
+PASSWORD_ADVICE = "Give the password in the variable PGPASSWORD or in the file ~/.pgpass"
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """To one database, for one kind of transaction. ``name``: the database as it may be shown."""
+
+    engine: sa.Engine
+    name: str
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction: all of it or nothing. Raises what ``faults`` says."""
+        with self.faults(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Turns the driver's errors into ours: OSError when the disk is full or cannot be written to, LibraryDamaged
+        when SQLite's file is no sound database, LibraryError with advice for all that may pass."""
+        try:
+            yield
+        except sa.exc.IntegrityError:
+            raise
+        except sa.exc.DBAPIError as error:
+            if isinstance(error.orig, sqlite3.Error):
+                raise _sqlite_fault(error.orig, self.name, self.engine.url.database or "") from error
+            raise _server_fault(error, self.name) from error
+
+
+class Database:
+    """Opened by path of an SQLite file or by SQLAlchemy URL. ``read_only``: a file that nobody here can write to."""
+
+    def __init__(self, where: str | Path) -> None:
+        """Connects to nothing yet. Raises UsageError for a URL that makes no sense or a driver that is missing."""
+        self.url = sa.make_url(f"sqlite:///{where}") if isinstance(where, Path) else parsed(where)
+        self.read_only = isinstance(where, Path) and _is_read_only(where)
+        if isinstance(where, Path) and self.read_only:
+            # A share or disc nobody can write to: nothing changes under us, and SQLite need not lock.
+            query = {"mode": "ro", "immutable": "1", "uri": "true"}
+            self.url = sa.URL.create("sqlite", database=f"file:{quote(str(where.absolute()))}", query=query)
+        try:
+            if self.is_sqlite:
+                # A writer must take the lock when it begins: one that reads first and writes later loses other
+                # writers' rows or fails at once, however long its busy timeout.
+                writer = _sqlite(self.url, "BEGIN" if self.read_only else "BEGIN IMMEDIATE", not self.read_only)
+                reader = _sqlite(self.url, "BEGIN", not self.read_only)
+            else:
+                writer, reader = _postgresql_writer(self.url), _postgresql_reader(self.url)
+        except ModuleNotFoundError as error:
+            raise UsageError(f"the catalog {self.name} needs a driver: {error}. Install it: {DRIVERS}") from error
+        self.writer, self.reader = Connections(writer, self.name), Connections(reader, self.name)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def name(self) -> str:
+        """The URL as it may be shown."""
+        return without_password(self.url)
+
+    def close(self) -> None:
+        self.writer.engine.dispose()
+        self.reader.engine.dispose()
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Holds a PostgreSQL catalog for a whole run: the lock of a library's folder says nothing to a process that
+        works with a copy of the folder, or on another machine. The server frees it when the connection ends.
+
+        Raises LibraryBusy at once when another process has it.
+        """
+        if self.is_sqlite:
+            yield
+            return
+        with self.reader.faults():
+            connection = self.reader.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with self.reader.faults():
+                free = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(WRITER_LOCK)))
+            if not free:
+                raise LibraryBusy(
+                    f"another ivsearch is writing to the catalog {self.name}, from another folder or machine; wait "
+                    "until it ends, or stop it, and run the same command again. Searching works meanwhile"
+                )
+            yield
+        finally:
+            # Not back into the pool: the lock belongs to the connection.
+            connection.invalidate()
+            connection.close()
+
+
+def parsed(url: str) -> sa.URL:
+    """Raises UsageError for what is no URL of a database that ivsearch knows. ``postgresql://`` means psycopg 3."""
+    try:
+        read = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        # Not quoted: it may hold a password.
+        raise UsageError(
+            "the catalog is no URL of a database: write postgresql+psycopg://USER@HOST:5432/DATABASE"
+        ) from None
+    if read.get_backend_name() not in BACKENDS:
+        raise UsageError(
+            f"the catalog {without_password(read)} is of a kind that ivsearch does not know; "
+            f"it knows {' and '.join(BACKENDS)}"
+        )
+    return read.set(drivername="postgresql+psycopg") if read.drivername == "postgresql" else read
+
+
+def without_password(url: str | sa.URL) -> str:
+    """A URL as it may be shown and remembered. Its user and host stay."""
+    url = sa.make_url(url)
+    bare = sa.URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
+    return bare.difference_update_query(SECRETS).render_as_string()
+
+
+def _is_read_only(path: Path) -> bool:
+    return path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def _sqlite(url: sa.URL, begin: str, write: bool) -> sa.Engine:
+    engine = sa.create_engine(url)
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection, _record) -> None:  # type: ignore[no-untyped-def]
+        # The driver must not begin transactions by itself; the listener below does it in time.
+        connection.isolation_level = None
+        for pragma in (
+            "busy_timeout=10000",
+            *(("journal_mode=WAL", "synchronous=FULL") if write else ()),
+            "foreign_keys=ON",
+            "cache_size=-65536",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def start(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _postgresql_writer(url: sa.URL) -> sa.Engine:
+    # READ COMMITTED, so that what is read after the lock is what the writer before has committed. One at a time, so
+    # that ids of clips are committed in the order they are given out. No ping: a connection that was lost ends the
+    # run, which may have lost its lock with it.
+    engine = sa.create_engine(url, isolation_level="READ COMMITTED", connect_args=_CONNECT)
+
+    @sa.event.listens_for(engine, "begin")
+    def start(connection: sa.Connection) -> None:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(TRANSACTION_LOCK)))
+
+    return engine
+
+
+def _postgresql_reader(url: sa.URL) -> sa.Engine:
+    return sa.create_engine(url, isolation_level="REPEATABLE READ", connect_args=_CONNECT, pool_pre_ping=True)
+
+
+_CONNECT = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "ivsearch"}
+
+
+def _sqlite_fault(error: sqlite3.Error, name: str, file: str) -> Exception:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
+    if code == sqlite3.SQLITE_READONLY:
+        return OSError(errno.EROFS, "the catalog can only be read", file)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return LibraryDamaged(f"the catalog {name} cannot be opened: {error}; `ivsearch repair` sets it aside")
+    return LibraryError(
+        f"the catalog {name} cannot be opened now: {error}. Check that its folder can be written to, that the disk "
+        "is well, and that nothing else holds it"
+    )
+
+
+# What the server says, by its SQLSTATE once connected, by its words before (libpq hands out no state then).
+_STATES = {
+    "42501": "Its user may not do that: GRANT CREATE, USAGE ON SCHEMA public, or make the user own the database",
+    "25006": "It takes no writes now: is it a standby?",
+    "53100": "Its disk is full: make room there and run the same command again",
+    "57P01": "It was shut down; what was committed is kept: when it is back, run the same command again",
+    "57P03": "It is starting or stopping: run the same command again",
+}
+_WORDS = {
+    "password": PASSWORD_ADVICE,
+    "pg_hba.conf": "It does not let this user or machine in: see its pg_hba.conf",
+    "does not exist": "Check user and database in the URL; make the database: createdb -E UTF8 NAME",
+    "refused": "Is the server running, and are host and port right?",
+    "resolve": "Is the name of the host right?",
+    "timeout": "Is the server running, and are host and port right?",
+    "starting up": "It is starting or stopping: run the same command again",
+    "shutting down": "It is starting or stopping: run the same command again",
+    "permission": _STATES["42501"],
+}
+_LOST = "The connection was lost; what was committed is kept: when the server is back, run the same command again"
+
+
+def _server_fault(error: sa.exc.DBAPIError, name: str) -> LibraryError:
+    said = " ".join(str(error.orig).split())
+    advice = _STATES.get(getattr(error.orig, "sqlstate", None) or "")
+    if not advice:
+        found = (each for word, each in _WORDS.items() if word in said)
+        advice = _LOST if error.connection_invalidated else next(found, "See the log of the server")
+    return LibraryError(f"the catalog {name} cannot be used now: {said}. {advice}")
