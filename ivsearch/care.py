@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from ivsearch.store.catalog import Catalog
 from ivsearch.store.files import set_aside
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
-from ivsearch.store.manifest import Manifest, read_manifest, write_manifest
+from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, write_manifest
 from ivsearch.store.refresh import save_index
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex, check_generation
@@ -43,8 +44,7 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path]) -> list[Remove
 def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     """Reads everything there is and yields what is wrong, in words; nothing when all is well."""
     try:
-        if read_manifest(folder) is None:
-            yield f"{folder / MANIFEST} is missing; `ivsearch repair` writes it anew"
+        yield from check_manifest(folder)
         catalog = Catalog(catalog_url)
     except LibraryDamaged as error:
         yield str(error)
@@ -79,20 +79,15 @@ def repair(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     aside.
     """
     with writer_lock(folder):
-        try:
-            manifest = read_manifest(folder)
-        except LibraryDamaged:
-            yield f"set aside {set_aside(folder / MANIFEST)}"
-            manifest = None
+        bad_manifest = any(check_manifest(folder))
         if isinstance(catalog_url, Path) and _is_broken(catalog_url):
             for name in ("catalog.db", "catalog.db-wal", "catalog.db-shm"):
                 if (folder / name).exists():
                     yield f"set aside {set_aside(folder / name)}; run `ivsearch index` to fill a new catalog"
         with closing(Catalog(catalog_url)) as catalog:
             spaces = catalog.spaces()
-            if manifest is None:
-                write_manifest(folder, Manifest(active=spaces[0] if spaces else None))
-                yield f"wrote {folder / MANIFEST} anew"
+            if bad_manifest:
+                yield from _repair_manifest(folder, catalog)
             for space in spaces:
                 yield from _repair_space(folder, catalog, space)
         if dropped := drop_damaged(folder / VISUAL_TOKENS):
@@ -105,6 +100,27 @@ def _is_broken(catalog_file: Path) -> bool:
             return any(catalog.complaints())
     except LibraryDamaged:
         return True
+
+
+def _repair_manifest(folder: Path, catalog: Catalog) -> Iterator[str]:
+    """From its copy, or where that is no better, from what the Catalog tells."""
+    try:
+        manifest = read_manifest(folder)
+    except LibraryDamaged:
+        manifest = None
+    for path in write_manifest(folder, manifest or _manifest_from(catalog)):
+        yield f"set aside {path}"
+    yield f"wrote {folder / MANIFEST} anew" + (
+        "" if manifest else "; name your folders (and --encoder, --weights) at the next `ivsearch index`"
+    )
+
+
+def _manifest_from(catalog: Catalog) -> Manifest:
+    for space in catalog.spaces():
+        for encoding in catalog.encodings(space).values():
+            rate = re.match(r"fps=(\S+)", encoding.sampling)
+            return Manifest(active=space, fps=float(rate[1]) if rate else None)
+    return Manifest()
 
 
 def _repair_space(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]:

@@ -27,6 +27,7 @@ from ivsearch.errors import (
 )
 from ivsearch.library import Library, open_library
 from ivsearch.settings import Settings
+from ivsearch.store.files import sealed, unsealed
 from ivsearch.store.manifest import EncoderSource, write_manifest
 from ivsearch.store.vector_store import VectorStore
 
@@ -323,19 +324,21 @@ def test_damaged_vectors_cost_one_file_until_the_next_run(library: Library, mini
 
 
 def test_a_damaged_manifest(library: Library, mini: Encoder) -> None:
-    (library.folder / "manifest.json").write_text("{")
+    for name in ("manifest.json", "manifest.copy.json"):
+        (library.folder / name).write_text("{")
     with library_with(mini, library.folder) as again:
         with pytest.raises(LibraryDamaged, match=r"manifest\.json is damaged.*ivsearch repair"):
             again.manifest()
-        assert any("manifest.json is damaged" in problem for problem in again.verify())
-        assert any("manifest.json anew" in action for action in again.repair())
+        problems = list(again.verify())
+        assert "manifest.json is damaged" in problems[0] and "manifest.copy.json is damaged" in problems[1]
+        assert any("manifest.json anew; name your folders" in action for action in again.repair())
         assert list(again.verify()) == []
-        assert again.manifest().active == mini.space
+        assert (again.manifest().active, again.manifest().fps) == (mini.space, 1.0)
 
 
 def test_a_manifest_of_the_future(library: Library) -> None:
     path = library.folder / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    path.write_bytes(sealed({**unsealed(path.read_bytes()), "format": 99}))
     with pytest.raises(LibraryTooNew, match="has format 99, this ivsearch knows up to 1: upgrade"):
         library.manifest()
 
@@ -396,11 +399,11 @@ def test_a_single_path_is_one_path(library: Library, media: Path) -> None:
 
 def test_a_newer_library_is_left_alone_by_repair(library: Library, mini: Encoder) -> None:
     path = library.folder / "manifest.json"
-    newer = path.read_text().replace('"format": 1', '"format": 99')
-    path.write_text(newer)
+    newer = sealed({**unsealed(path.read_bytes()), "format": 99})
+    path.write_bytes(newer)
     with library_with(mini, library.folder) as again, pytest.raises(LibraryTooNew, match="upgrade ivsearch"):
         list(again.repair())
-    assert path.read_text() == newer and not list(library.folder.glob("*.damaged"))
+    assert path.read_bytes() == newer and not list(library.folder.glob("*.damaged"))
 
 
 def test_a_lost_catalog_does_not_leave_wrong_vectors(library: Library, mini: Encoder, media: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 CHUNK_BYTES = 1 << 20
 
@@ -45,6 +47,26 @@ def digest_of(path: Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def sealed(table: dict[str, Any]) -> bytes:
+    """``table`` as a small JSON file that notices when a bit of it is flipped."""
+    return (json.dumps({**table, "checksum": _digest(table)}, indent=2) + "\n").encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """What was sealed; files of versions that sealed nothing are taken as they are. Raises ValueError."""
+    table = json.loads(content)
+    if not isinstance(table, dict):
+        raise ValueError("it holds no table")
+    checksum = table.pop("checksum", None)
+    if checksum is not None and checksum != _digest(table):
+        raise ValueError("it does not fit its checksum")
+    return table
+
+
+def _digest(table: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(table, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def set_aside(path: Path) -> Path:

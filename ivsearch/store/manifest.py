@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ivsearch.domain import Space
 from ivsearch.errors import LibraryDamaged, LibraryTooNew
-from ivsearch.store.files import replace_file
+from ivsearch.store.files import replace_file, sealed, set_aside, unsealed
 
 FORMAT = 1
 NAME = "manifest.json"
+COPY = "manifest.copy.json"
+"""The same once more: weights and folders that were named are written down nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,49 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """None when there is no library. Raises LibraryDamaged when it is unreadable, LibraryTooNew when it is newer."""
-    path = folder / NAME
+    """Of the manifest, or where that is gone or damaged, of its copy. None when there is no library. Raises
+    LibraryDamaged when neither can be read, LibraryTooNew when a newer ivsearch wrote it."""
     try:
-        table = json.loads(path.read_bytes())
+        return _read(folder / NAME) or _read_copy(folder)
+    except LibraryDamaged:
+        if copy := _read_copy(folder):
+            return copy
+        raise
+
+
+def check_manifest(folder: Path) -> Iterator[str]:
+    """What is wrong with the manifest and its copy. Raises LibraryTooNew."""
+    for path in (folder / NAME, folder / COPY):
+        try:
+            # Libraries of versions that sealed nothing have no copy.
+            if _read(path) is None and (path.name == NAME or b'"checksum"' in (folder / NAME).read_bytes()):
+                yield f"{path} is missing; `ivsearch repair` writes it anew"
+        except LibraryDamaged as error:
+            yield str(error)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> list[Path]:
+    """The copy first: whatever stops us, one of the two is whole. What is damaged is set aside; returns where to."""
+    aside = []
+    for path in (folder / COPY, folder / NAME):
+        try:
+            _read(path)
+        except LibraryDamaged:
+            aside.append(set_aside(path))
+        replace_file(path, sealed(asdict(manifest)))
+    return aside
+
+
+def _read_copy(folder: Path) -> Manifest | None:
+    try:
+        return _read(folder / COPY)
+    except LibraryDamaged:
+        return None
+
+
+def _read(path: Path) -> Manifest | None:
+    try:
+        table = unsealed(path.read_bytes())
         active = table["active"]
         manifest = Manifest(
             active=None if active is None else Space(**active),
@@ -56,7 +96,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             roots=tuple(table["roots"]),
             # Libraries made before there were encoders with weights do not have it.
             encoders={key: EncoderSource(**source) for key, source in table.get("encoders", {}).items()},
-            format=table["format"],
+            format=int(table["format"]),
         )
     except FileNotFoundError:
         return None
@@ -67,7 +107,3 @@ def read_manifest(folder: Path) -> Manifest | None:
             f"{path} has format {manifest.format}, this ivsearch knows up to {FORMAT}: upgrade ivsearch"
         )
     return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    replace_file(folder / NAME, (json.dumps(asdict(manifest), indent=2) + "\n").encode())

@@ -19,6 +19,10 @@ class Thumbs:
         """Where the thumbnail of the Clip that starts at ``start_s`` is, or would be."""
         return self._of(media_id) / f"{round(start_s * 1000):09d}.jpg"
 
+    def has(self, media_id: MediaId) -> bool:
+        """Whether there is any of this Media."""
+        return self._of(media_id).is_dir()
+
     def save(self, media_id: MediaId, start_s: float, jpeg: bytes) -> None:
         path = self.path(media_id, start_s)
         path.parent.mkdir(parents=True, exist_ok=True)
