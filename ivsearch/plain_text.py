@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Embeddings, overrides and isolates of writing direction (Unicode Standard Annex 9): what follows them reads backwards.
@@ -40,6 +41,22 @@ def clock(time_s: float) -> str:
     hours, minutes = divmod(minutes, 60)
     seconds = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
     return f"{hours}:{minutes:02d}:{seconds}" if hours else f"{minutes}:{seconds}"
+
+
+def read_clock(text: str) -> float | None:
+    """``90``, ``1:30``, ``1:02:03``, ``2m``, ``1h30m``, ``45s`` → seconds; None when it is no length of time."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if re.fullmatch(r"(\d+:)?\d+:\d+(\.\d+)?", text):
+        total = 0.0
+        for part in text.split(":"):
+            total = total * 60 + float(part)
+        return total
+    match = re.fullmatch(r"(?=.)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if match is None:
+        return None
+    hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + rest
 
 
 def _breaks(character: str) -> bool:

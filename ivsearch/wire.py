@@ -15,10 +15,13 @@ from ivsearch.domain import (
     Media,
     Moment,
     Query,
+    Region,
     Removed,
     Sentence,
     Skipped,
     Space,
+    Term,
+    Then,
 )
 
 # Enough for a frame of a 1000 fps video and for a score; floats as they come would fill a screen.
@@ -39,7 +42,7 @@ def moment(noun: Moment) -> dict[str, Any]:
 
 
 def hit(noun: Hit) -> dict[str, Any]:
-    """``retrieval_score`` only where the hit was ranked again."""
+    """``retrieval_score`` only where the hit was ranked again, ``steps`` only of a sequence."""
     again = {} if noun.retrieval_score is None else {"retrieval_score": round(noun.retrieval_score, SCORE_DIGITS)}
     return {
         "rank": noun.rank,
@@ -52,16 +55,49 @@ def hit(noun: Hit) -> dict[str, Any]:
         "start_s": round(noun.start_s, TIME_DIGITS),
         "end_s": round(noun.end_s, TIME_DIGITS),
         "moment": moment(noun.moment),
+        **({"steps": [moment(each) for each in noun.steps]} if noun.steps else {}),
     }
 
 
 def query(noun: Query) -> str | dict[str, Any]:
-    """A text as it is, anything else by its kind."""
+    """A text as it is, anything else by its kind. ``region``, ``then`` and ``after_clip`` only where they are asked."""
+    more: dict[str, Any] = {}
+    if noun.region is not None:
+        more["region"] = region(noun.region)
+    if noun.then:
+        more["then"] = [then(each) for each in noun.then]
+    if noun.after_clip is not None:
+        more["after_clip"] = noun.after_clip
+    if noun.terms:
+        return {"terms": [term(each) for each in noun.terms], **more}
     if noun.text is not None:
-        return noun.text
+        return {"text": noun.text, **more} if more else noun.text
     if noun.image is not None:
-        return {"image": str(noun.image)}
-    return {"clip": noun.clip_id}
+        return {"image": str(noun.image), **more}
+    return {"clip": noun.clip_id, **more}
+
+
+def term(noun: Term) -> dict[str, Any]:
+    """``weight``, and of the others what is set."""
+    table = {
+        "text": noun.text,
+        "image": None if noun.image is None else str(noun.image),
+        "clip": noun.clip_id,
+        "weight": noun.weight,
+        "region": None if noun.region is None else region(noun.region),
+        "start_s": noun.start_s,
+        "end_s": noun.end_s,
+    }
+    return {name: value for name, value in table.items() if value is not None}
+
+
+def then(noun: Then) -> dict[str, Any]:
+    return {"terms": [term(each) for each in noun.terms], "within_s": noun.within_s}
+
+
+def region(noun: Region) -> dict[str, Any]:
+    unit = "pixels" if noun.in_pixels else "shares"
+    return {"x": noun.x, "y": noun.y, "width": noun.width, "height": noun.height, "unit": unit}
 
 
 def filters(noun: Filters) -> dict[str, Any]:

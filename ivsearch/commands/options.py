@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ivsearch.domain import Filters, MediaKind
-from ivsearch.plain_text import steady
+from ivsearch.plain_text import read_clock, steady
 from ivsearch.settings import DEFAULT_ENCODER, Settings, library_folder, load_settings
 
 if TYPE_CHECKING:
@@ -107,18 +107,9 @@ def filters_of(
 
 def seconds(text: str) -> float:
     """``90``, ``1:30``, ``1:02:03``, ``2m``, ``1h30m``, ``45s`` → seconds. Raises click.BadParameter."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if re.fullmatch(r"(\d+:)?\d+:\d+(\.\d+)?", text):
-        total = 0.0
-        for part in text.split(":"):
-            total = total * 60 + float(part)
-        return total
-    match = re.fullmatch(r"(?=.)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
-    if match:
-        hours, minutes, rest = (int(part or 0) for part in match.groups())
-        return hours * 3600 + minutes * 60 + rest
-    raise click.BadParameter(f"{text!r} is not a length of time; write 90, 1:30, 2m or 1h30m")
+    if (time_s := read_clock(text)) is None:
+        raise click.BadParameter(f"{text!r} is not a length of time; write 90, 1:30, 2m or 1h30m")
+    return time_s
 
 
 def opened(*, create: bool = False, **flags: Any) -> Library:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ivsearch.clips import frame_ends_s, pool, span_of
 from ivsearch.domain import Clip, FrameVectors, Moment
+from ivsearch.search.compose import Composed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,15 @@ class FoundSpan:
 
 
 def refine(
-    query: NDArray[np.float32],
+    query: Composed,
     clips: Sequence[Clip],
     frames: FrameVectors,
     duration_s: float,
     refinement: Refinement,
 ) -> list[FoundSpan]:
-    """The matching spans of one Media, best first. ``query`` (dim,) unit; ``clips`` all its Clips, in time order."""
-    curve = frames.vectors.astype(np.float32) @ query
-    clip_scores = pool(frames.vectors, [span_of(clip) for clip in clips]) @ query
+    """The matching spans of one Media, best first. ``clips``: all its Clips, in time order."""
+    curve = query.scores(frames.vectors.astype(np.float32))
+    clip_scores = query.scores(pool(frames.vectors, [span_of(clip) for clip in clips]))
     peaks = np.array([curve[clip.first_frame : clip.first_frame + clip.n_frames].max() for clip in clips])
     scores = clip_scores + refinement.frame_share * (peaks - clip_scores)
     background = float(np.median(curve))

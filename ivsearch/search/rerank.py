@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.clips import Span, frame_ends_s, pool
-from ivsearch.domain import FrameVectors, Hit, Hits, MediaId, MediaKind, Query
+from ivsearch.domain import FrameVectors, Hit, Hits, MediaId, MediaKind, Query, Term
 from ivsearch.encode.encoder import Encoder, Matcher
 from ivsearch.errors import LibraryDamaged, MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
@@ -20,7 +20,8 @@ from ivsearch.media.faults import explain
 from ivsearch.media.fingerprint import fingerprint
 from ivsearch.pictures import MAX_PIXELS
 from ivsearch.search.collapse import smallest_limit
-from ivsearch.search.search import encode_query
+from ivsearch.search.compose import Composed, compose, encode_term
+from ivsearch.search.terms import terms_of
 from ivsearch.store.catalog import Catalog, PathRow
 from ivsearch.store.vector_store import VectorStore
 
@@ -82,8 +83,11 @@ class Reranker:
         return replace(hits, hits=_numbered(ordered), reranker=self.encoder.space)
 
     def _cosines(self, query: Query, scenes: Sequence[Scene]) -> list[float | Unread]:
-        vector = self._query_vector(query)
-        return [each if isinstance(each, Unread) else float(each @ vector) for each in self._scene_vectors(scenes)]
+        vectors = self._scene_vectors(scenes)
+        seen = [each for each in vectors if not isinstance(each, Unread)]
+        composed = self._composed(query, np.stack(seen)) if seen else None
+        scores = iter(composed.scores(np.stack(seen)) if composed else ())
+        return [each if isinstance(each, Unread) else float(next(scores)) for each in vectors]
 
     def _matches(self, query: Query, scenes: Sequence[Scene]) -> list[float | Unread]:
         """The mean over each Scene's frames of the probability that frame and text belong together."""
@@ -102,14 +106,24 @@ class Reranker:
                 scores.append(float(self.encoder.match(batch, [query.text] * len(batch)).mean()))
         return scores
 
-    def _query_vector(self, query: Query) -> NDArray[np.float32]:
-        if query.clip_id is None:
-            return encode_query(self.encoder, query)
-        clip = self.catalog.clips([query.clip_id])[query.clip_id]  # the search has found it before
+    def _composed(self, query: Query, seen: NDArray[np.float32]) -> Composed:
+        """The query in this encoder's Space. Where Terms are weighed, by how they score on what is judged, ``seen``
+        (n, dim): the library may have no other vectors of that Space."""
+        terms = terms_of(query)
+        vectors = [self._term_vector(term) for term in terms]
+        return Composed.of(vectors[0]) if len(terms) == 1 else compose(terms, np.stack(vectors), seen)
+
+    def _term_vector(self, term: Term) -> NDArray[np.float32]:
+        if term.clip_id is None:
+            return encode_term(self.encoder, term)
+        clip = self.catalog.clips([term.clip_id])[term.clip_id]  # the search has found it before
         kind = self.catalog.media([clip.media_id])[clip.media_id].kind
-        (vector,) = self._scene_vectors([Scene(clip.media_id, kind, clip.start_s, clip.end_s)])
+        start_s, end_s = clip.start_s, clip.end_s
+        if term.start_s is not None and term.end_s is not None:
+            start_s, end_s = max(start_s, term.start_s), min(end_s, term.end_s)
+        (vector,) = self._scene_vectors([Scene(clip.media_id, kind, start_s, end_s)])
         if isinstance(vector, Unread):
-            raise MediaError(f"clip {query.clip_id} cannot be looked at again: {vector.reason}")
+            raise MediaError(f"clip {term.clip_id} cannot be looked at again: {vector.reason}")
         return vector
 
     def _scene_vectors(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.clips import pool, span_of
-from ivsearch.domain import Clip, Hit, Hits, Media, MediaId, Query
+from ivsearch.clips import Span, frame_ends_s, pool, span_of
+from ivsearch.domain import Clip, Hit, Hits, Media, MediaId, Query, Term
 from ivsearch.encode.encoder import Encoder
-from ivsearch.errors import LibraryDamaged, MediaError, UsageError
-from ivsearch.media.still import Still
-from ivsearch.media.suffixes import VIDEO
+from ivsearch.errors import LibraryDamaged, UsageError
+from ivsearch.plain_text import clock
 from ivsearch.search.collapse import collapse
+from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.refine import FoundSpan, Refinement, refine
+from ivsearch.search.terms import terms_of
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
@@ -27,23 +28,8 @@ MIN_CLIPS = 400
 # Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
 MEDIA_PER_HIT = 10
 MIN_MEDIA = 150
-# Some 500 tokens, as many as any encoder of texts reads; tokenizing ten thousand characters takes many seconds.
-LONGEST_TEXT = 2000
-
-
-def encode_query(encoder: Encoder, query: Query) -> NDArray[np.float32]:
-    """A text or an image file as one unit vector (dim,). Raises MediaError for an image that cannot be read."""
-    if query.image is None:
-        return encoder.encode_texts([(query.text or "").strip()[:LONGEST_TEXT]]).vectors[0]
-    if query.image.suffix.lower() in VIDEO:
-        raise UsageError(f"{query.image} is a video: search by one of its clips (--clip ID), or by an image")
-    # Read as indexing reads it, so that a picture of the library finds itself.
-    try:
-        with Still(query.image, transparency=encoder.transparency) as still:
-            pixels = still.pixels()
-    except MediaError as error:
-        raise MediaError(f"{query.image}: {error}") from error
-    return encoder.encode_images(encoder.preprocess([pixels])).vectors[0]
+# Clips that tell what score a Term usually has: enough for means and deviations to a few percent.
+BACKGROUND = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +56,67 @@ class Search:
         if k < 1:
             raise UsageError(f"the number of hits must be at least 1, not {k}")
         # Every step is handed what the one before found; `found` is the spans of each Media, best first.
-        if vector is None:
-            vector = self.encode(query)
-        media_ids = self._retrieve(vector, query, k)[: max(MIN_MEDIA, k * MEDIA_PER_HIT)]
+        composed = self.compose(query) if vector is None else Composed.of(vector)
+        media_ids = self._retrieve(composed.wanted, query, k)[: max(MIN_MEDIA, k * MEDIA_PER_HIT)]
         # A Clip is the best answer to its own query, and the one nobody asked for.
-        found = self._refine(vector, media_ids, exclude=query.clip_id)
+        found = self._refine(composed, media_ids, exclude={term.clip_id for term in terms_of(query)})
         shown = collapse(found, k, per_media)
         return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
 
     def encode(self, query: Query) -> NDArray[np.float32]:
-        """The query as one unit vector (dim,) float32."""
-        if sum(part is not None for part in (query.text, query.image, query.clip_id)) != 1:
-            raise UsageError("ask for exactly one of a text, an image or a clip")
-        if query.clip_id is not None:
-            return self._clip_vector(query.clip_id)
-        return encode_query(self.encoder, query)
+        """What the query wants as one unit vector (dim,) float32."""
+        return self.compose(query).wanted
 
-    def _clip_vector(self, clip_id: int) -> NDArray[np.float32]:
-        clip = self.catalog.clips([clip_id]).get(clip_id)
+    def compose(self, query: Query) -> Composed:
+        """The query's Terms as one wanted vector, and what counts against a Clip."""
+        return self._composed(terms_of(query))
+
+    def _composed(self, terms: Sequence[Term]) -> Composed:
+        vectors = [
+            encode_term(self.encoder, term) if term.clip_id is None else self._clip_vector(term) for term in terms
+        ]
+        if len(terms) == 1:
+            return Composed.of(vectors[0])
+        return compose(terms, np.stack(vectors), self._background())
+
+    def _clip_vector(self, term: Term) -> NDArray[np.float32]:
+        clip = self.catalog.clips([term.clip_id]).get(term.clip_id) if term.clip_id is not None else None
         encodings = self.catalog.encodings(self.encoder.space, [clip.media_id]) if clip else {}
         if clip is None or not encodings:
-            raise UsageError(f"there is no clip {clip_id} in this library; `ivsearch search --json` shows clip ids")
+            raise UsageError(
+                f"there is no clip {term.clip_id} in this library; `ivsearch search --json` shows clip ids"
+            )
         frames = self.vectors.read(encodings[clip.media_id].record)
-        return pool(frames.vectors, [span_of(clip)])[0]
+        span = span_of(clip)
+        if term.start_s is not None and term.end_s is not None:
+            duration_s = self.catalog.media([clip.media_id])[clip.media_id].duration_s
+            shown = (frames.pts_s < term.end_s) & (frame_ends_s(frames.pts_s, duration_s) > term.start_s)
+            within = np.flatnonzero(shown[clip.first_frame : clip.first_frame + clip.n_frames]) + clip.first_frame
+            if len(within) == 0:
+                raise UsageError(
+                    f"clip {clip.clip_id} runs from {clock(clip.start_s)} to {clock(clip.end_s)}: nothing of it is "
+                    f"between {clock(term.start_s)} and {clock(term.end_s)}"
+                )
+            span = Span(int(within[0]), len(within), term.start_s, term.end_s)
+        return pool(frames.vectors, [span])[0]
+
+    def _background(self) -> NDArray[np.float32]:
+        """Vectors of Clips evenly drawn from the library, (n, dim) float32. Damaged Media are left out."""
+        space = self.encoder.space
+        ids = self.catalog.clip_ids(space)
+        chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(BACKGROUND, len(ids))).astype(int)]
+        clips: dict[MediaId, list[Clip]] = {}
+        for clip in self.catalog.clips(chosen).values():
+            clips.setdefault(clip.media_id, []).append(clip)
+        encodings = self.catalog.encodings(space, list(clips))
+        rows = [np.empty((0, space.dim), np.float32)]
+        for media_id, encoding in encodings.items():
+            try:
+                frames = self.vectors.read(encoding.record)
+            except LibraryDamaged:
+                continue  # a search complains of it when it matters; a background can do without
+            rows.append(pool(frames.vectors, [span_of(clip) for clip in clips[media_id]]))
+        return np.concatenate(rows)
 
     def _retrieve(self, vector: NDArray[np.float32], query: Query, k: int) -> list[MediaId]:
         """The Media of the best Clips, best first: at least k of them, if there are so many."""
@@ -110,14 +134,14 @@ class Search:
             n *= 4  # one long video has taken all the places
 
     def _refine(
-        self, vector: NDArray[np.float32], media_ids: Sequence[MediaId], exclude: int | None
+        self, composed: Composed, media_ids: Sequence[MediaId], exclude: Set[int | None]
     ) -> dict[MediaId, list[FoundSpan]]:
         space = self.encoder.space
         media = self.catalog.media(media_ids)
         encodings = self.catalog.encodings(space, media_ids)
         clips: dict[MediaId, list[Clip]] = {}
         for clip in self.catalog.clips_of(space, media_ids):
-            if clip.clip_id != exclude:
+            if clip.clip_id not in exclude:
                 clips.setdefault(clip.media_id, []).append(clip)
         spans = {}
         for media_id in media_ids:
@@ -128,7 +152,7 @@ class Search:
             except LibraryDamaged as error:
                 self.complain(str(error))
                 continue
-            spans[media_id] = refine(vector, clips[media_id], frames, media[media_id].duration_s, self.refinement)
+            spans[media_id] = refine(composed, clips[media_id], frames, media[media_id].duration_s, self.refinement)
         return spans
 
     def _hits(self, shown: Sequence[tuple[MediaId, FoundSpan]]) -> tuple[Hit, ...]:

@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ivsearch.domain import Clip, FrameVectors
+from ivsearch.search.compose import Composed
 from ivsearch.search.refine import Refinement, refine
 
-QUERY = np.array([1, 0], np.float32)
+QUERY = Composed.of(np.array([1, 0], np.float32))
 
 
 def frames_scoring(scores: list[float]) -> FrameVectors:
