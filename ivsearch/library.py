@@ -320,7 +320,8 @@ class Library:
         ``rerank``: more hits are found, the best of them judged again, and the first k of the new order are given.
         """
         if rerank is None:
-            return self.searcher().find(query, k, per_media)
+            with self.catalog.snapshot():
+                return self.searcher().find(query, k, per_media)
         from ivsearch.search.rerank import Reranker, spread
 
         encoder, searcher = self._reranker(rerank), self.searcher()

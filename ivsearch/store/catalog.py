@@ -72,6 +72,10 @@ class Catalog:
         """Held for a whole run, beside the lock of the library's folder. Raises LibraryBusy when another has it."""
         return self._database.only_writer()
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """All that this thread reads inside is of one state, whatever writers do meanwhile."""
+        return self.reader.held()
+
     # ---- Spaces ----
 
     def add_space(self, space: Space) -> None:
@@ -270,6 +274,13 @@ class Catalog:
                 rows = connection.execute(query if some is None else query.where(clip.media_id.in_(some)))
                 found += [clip_of(row) for row in rows]
         return sorted(found, key=lambda each: (each.media_id, each.start_s, each.clip_id))
+
+    def clips_after(self, space: Space, after_id: int, limit: int) -> list[Clip]:
+        """The next ``limit`` Clips with ids above ``after_id``, by id: all of a large library, page by page."""
+        clip = tables.clip.c
+        query = sa.select(tables.clip).where(clip.space_key == space.key, clip.clip_id > after_id)
+        with self.reader.begin() as connection:
+            return [clip_of(row) for row in connection.execute(query.order_by(clip.clip_id).limit(limit))]
 
     # ---- Skipped files, totals, health ----
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,12 +36,29 @@ class Connections:
 
     engine: sa.Engine
     name: str
+    _of_thread: threading.local = field(default_factory=threading.local, repr=False, compare=False)
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """One transaction: all of it or nothing. Raises what ``faults`` says."""
-        with self.faults(), self.engine.begin() as connection:
-            yield connection
+        """One transaction: all of it or nothing; inside ``held`` the one that is held. Raises what ``faults`` says."""
+        held: sa.Connection | None = getattr(self._of_thread, "connection", None)
+        with self.faults():
+            if held is not None:
+                yield held
+                return
+            with self.engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Whatever this thread begins inside is part of one transaction."""
+        with self.begin() as connection:
+            before = getattr(self._of_thread, "connection", None)
+            self._of_thread.connection = connection
+            try:
+                yield
+            finally:
+                self._of_thread.connection = before
 
     @contextmanager
     def faults(self) -> Iterator[None]:
@@ -189,13 +207,18 @@ def _postgresql_reader(url: sa.URL) -> sa.Engine:
 _CONNECT = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "ivsearch"}
 
 
+_DAMAGED_SCHEMA = ("no such table", "no such column", "has no column", "malformed", "Could not decode")
+
+
 def _sqlite_fault(error: sqlite3.Error, name: str, file: str) -> Exception:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
     if code == sqlite3.SQLITE_READONLY:
         return OSError(errno.EROFS, "the catalog can only be read", file)
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # Our statements fit our tables: if they do not, what is there is not what the schema says.
+    no_such = code == sqlite3.SQLITE_ERROR and any(words in str(error) for words in _DAMAGED_SCHEMA)
+    if no_such or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return LibraryDamaged(f"the catalog {name} cannot be opened: {error}; `ivsearch repair` sets it aside")
     return LibraryError(
         f"the catalog {name} cannot be opened now: {error}. Check that its folder can be written to, that the disk "

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 
 from ivsearch.clips import Span
 from ivsearch.domain import Clip, Media, MediaId, MediaKind, Space
+from ivsearch.errors import LibraryDamaged
+
+Noun = TypeVar("Noun")
 
 # Databases limit the number of parameters of a statement; SQLite's own limit was 999 for long.
 MAX_PARAMETERS = 900
@@ -74,6 +79,21 @@ class Totals:
     skipped: int
 
 
+def _of_row(make: Callable[[sa.Row], Noun]) -> Callable[[sa.Row], Noun]:
+    """Says of values that make no sense that the Catalog is damaged: SQLite hands out what a flipped bit made."""
+
+    @wraps(make)
+    def checked(row: sa.Row) -> Noun:
+        try:
+            return make(row)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise LibraryDamaged(
+                f"the catalog holds a row that makes no sense ({error}); `ivsearch repair` sets it aside"
+            ) from error
+
+    return checked
+
+
 def parts(values: Sequence) -> Iterator[Sequence]:
     """As many at a time as a statement takes."""
     for start in range(0, len(values), MAX_PARAMETERS):
@@ -84,8 +104,9 @@ def path_row(path: PathRow) -> dict:
     return {"path": str(path.path), "media_id": path.media_id, "size_bytes": path.size_bytes, "mtime_ns": path.mtime_ns}
 
 
+@_of_row
 def path_of(row: sa.Row) -> PathRow:
-    return PathRow(Path(row.path), row.media_id, row.size_bytes, row.mtime_ns)
+    return PathRow(Path(row.path), row.media_id, int(row.size_bytes), int(row.mtime_ns))
 
 
 def media_row(media: Media) -> dict:
@@ -103,16 +124,17 @@ def media_row(media: Media) -> dict:
     }
 
 
+@_of_row
 def media_of(row: sa.Row) -> Media:
     return Media(
         media_id=row.media_id,
         kind=MediaKind(row.kind),
-        duration_s=row.duration_s,
-        width=row.width,
-        height=row.height,
+        duration_s=float(row.duration_s),
+        width=int(row.width),
+        height=int(row.height),
         codec=row.codec,
-        size_bytes=row.size_bytes,
-        fps=row.fps,
+        size_bytes=int(row.size_bytes),
+        fps=None if row.fps is None else float(row.fps),
         recorded_at=None if row.recorded_at_s is None else datetime.fromtimestamp(row.recorded_at_s, UTC),
         warnings=tuple(json.loads(row.warnings)),
     )
@@ -132,9 +154,10 @@ def encoding_row(space: Space, encoding: Encoding) -> dict:
     }
 
 
+@_of_row
 def encoding_of(row: sa.Row) -> Encoding:
-    record = Record(row.segment, row.offset_bytes, row.size_bytes)
-    return Encoding(row.media_id, row.sampling, record, row.n_samples, row.n_frames, row.n_clips)
+    record = Record(row.segment, int(row.offset_bytes), int(row.size_bytes))
+    return Encoding(row.media_id, row.sampling, record, int(row.n_samples), int(row.n_frames), int(row.n_clips))
 
 
 def clip_row(space: Space, media_id: MediaId, span: Span) -> dict:
@@ -148,5 +171,7 @@ def clip_row(space: Space, media_id: MediaId, span: Span) -> dict:
     }
 
 
+@_of_row
 def clip_of(row: sa.Row) -> Clip:
-    return Clip(row.clip_id, row.media_id, row.start_s, row.end_s, row.first_frame, row.n_frames)
+    start_s, end_s = float(row.start_s), float(row.end_s)
+    return Clip(row.clip_id, row.media_id, start_s, end_s, int(row.first_frame), int(row.n_frames))
