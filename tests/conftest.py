@@ -17,6 +17,7 @@ from ivsearch.encode import load_encoder
 from ivsearch.encode.encoder import Encoder
 from ivsearch.settings import Settings
 
+from .postgres import Postgres, is_missing
 from .wire import Wire, served
 
 if TYPE_CHECKING:
@@ -101,6 +102,25 @@ def llama_server() -> Iterator[str]:
     finally:
         server.stdin.close()
         server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server in a process of its own."""
+    if missing := is_missing():
+        if "postgres" in REQUIRED:
+            pytest.fail(missing)
+        pytest.skip(missing)
+    server = Postgres()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database."""
+    with postgres.database() as name:
+        yield postgres.url(name)
 
 
 @pytest.fixture

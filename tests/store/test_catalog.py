@@ -4,28 +4,54 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from ivsearch.domain import Filters, Media, MediaKind, Skipped
 from ivsearch.errors import LibraryDamaged, LibraryError, LibraryTooNew, UsageError
 from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow, Record
-from ivsearch.store.tables import FOUND_BY, METADATA
 
 from .conftest import SPACE, add, media_of
 
 
-def test_migrations_build_what_the_tables_say(catalog: Catalog, tmp_path: Path) -> None:
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
-    with engine.connect() as connection:
-        opts = {"include_object": lambda _each, name, *_: not (name or "").startswith(FOUND_BY)}
-        assert compare_metadata(MigrationContext.configure(connection, opts=opts), METADATA) == []
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    """Of an empty database."""
+    if request.param == "sqlite":
+        return tmp_path / "catalog.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def catalog(where: str | Path) -> Iterator[Catalog]:
+    """Every test that takes this one runs on both kinds of database."""
+    catalog = Catalog(where)
+    catalog.add_space(SPACE)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def sqlite_catalog(tmp_path: Path) -> Iterator[Catalog]:
+    catalog = Catalog(tmp_path / "catalog.db")
+    catalog.add_space(SPACE)
+    yield catalog
+    catalog.close()
+
+
+def told(catalog: Catalog, sql: str) -> list:
+    """Rows of a statement written by hand, on a connection of its own."""
+    engine = sa.create_engine(catalog.url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        result = connection.exec_driver_sql(sql)
+        return [tuple(row) for row in result] if result.returns_rows else []
 
 
 def test_reading_back_what_was_added(catalog: Catalog, store) -> None:
@@ -132,11 +158,10 @@ def test_what_is_not_a_database_is_reported(tmp_path: Path) -> None:
         Catalog(tmp_path / "catalog.db")
 
 
-def test_a_newer_schema_is_refused(catalog: Catalog, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "catalog.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+def test_a_newer_schema_is_refused(catalog: Catalog, where: str | Path) -> None:
+    told(catalog, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(LibraryTooNew, match=r"schema 9999, which this ivsearch does not know.*Upgrade ivsearch"):
-        Catalog(tmp_path / "catalog.db")
+        Catalog(where)
 
 
 def test_other_databases_are_refused_and_missing_drivers_named() -> None:
@@ -187,7 +212,7 @@ def test_what_changes_no_clip_is_not_counted(catalog: Catalog, store) -> None:
     assert catalog.clip_stamp(SPACE) == before
 
 
-def test_changes_that_cannot_be_told(catalog: Catalog, store, tmp_path: Path) -> None:
+def test_changes_that_cannot_be_told(catalog: Catalog, store) -> None:
     add(catalog, store, [1, 2])
     old = catalog.clip_stamp(SPACE)
     catalog.remove_paths([Path("/videos/1.mp4")])
@@ -199,8 +224,7 @@ def test_changes_that_cannot_be_told(catalog: Catalog, store, tmp_path: Path) ->
     catalog.trim_changes(SPACE, now)
     assert catalog.clip_changes(SPACE, old) is None
     assert catalog.clip_changes(SPACE, now) is not None
-    with sqlite3.connect(tmp_path / "catalog.db") as connection:
-        assert connection.execute("SELECT count(*) FROM clip_removed").fetchone() == (0,)
+    assert told(catalog, "SELECT count(*) FROM clip_removed") == [(0,)]
 
 
 def test_a_space_that_comes_back_counts_on(catalog: Catalog, store) -> None:
@@ -241,18 +265,19 @@ import sys
 from pathlib import Path
 from ivsearch.domain import Skipped
 from ivsearch.store.catalog import Catalog
-catalog = Catalog(Path(sys.argv[1]))
+catalog = Catalog(sys.argv[1] if "://" in sys.argv[1] else Path(sys.argv[1]))
 for i in range(50):
     catalog.note_skipped([Skipped(Path(f"/{sys.argv[2]}/{i}"), "x")])
 """
 
 
-def test_two_processes_lose_nothing(catalog: Catalog, tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "catalog.db"), name]) for name in ("a", "b")
-    ]
+def test_two_processes_lose_nothing(where: str | Path) -> None:
+    """Nor do they get into each other's way when both find an empty database."""
+    processes = [subprocess.Popen([sys.executable, "-c", WRITER, str(where), name]) for name in ("a", "b")]
     assert [process.wait(60) for process in processes] == [0, 0]
-    assert len(catalog.skipped()) == 100
+    with closing(Catalog(where)) as catalog:
+        assert len(catalog.skipped()) == 100
+        assert told(catalog, "SELECT count(*) FROM identity") == [(1,)]
 
 
 def test_a_catalog_that_cannot_be_opened_now_is_not_called_damaged(tmp_path: Path) -> None:
@@ -261,7 +286,7 @@ def test_a_catalog_that_cannot_be_opened_now_is_not_called_damaged(tmp_path: Pat
     assert not isinstance(caught.value, LibraryDamaged)
 
 
-def test_clips_of_a_media_are_found_by_index(catalog: Catalog, tmp_path: Path) -> None:
+def test_clips_of_a_media_are_found_by_index(sqlite_catalog: Catalog, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "catalog.db") as connection:
         (plan,) = connection.execute(
             "EXPLAIN QUERY PLAN SELECT clip_id FROM clip WHERE space_key = 'a' AND media_id IN ('b', 'c')"
@@ -270,10 +295,10 @@ def test_clips_of_a_media_are_found_by_index(catalog: Catalog, tmp_path: Path) -
 
 
 def test_a_catalog_nobody_can_write_to_is_read(
-    catalog: Catalog, store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_catalog: Catalog, store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded = add(catalog, store, [1, 2])
-    catalog.close()
+    encoded = add(sqlite_catalog, store, [1, 2])
+    sqlite_catalog.close()
     access = os.access  # the user of this test may be root, who may write anywhere
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
