@@ -213,6 +213,15 @@ class Modality(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TextLine:
+    """Words written or said in ``[start_s, end_s)`` of a Media; in an image, at 0."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
     """What one Modality found of a Hit. ``rank`` there, from 1; its ``score`` there (a cosine, or the share of the
     query's words); ``share`` of the fused score, those of a Hit sum to 1; ``text``: the words that were found."""

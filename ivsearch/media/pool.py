@@ -189,7 +189,7 @@ class _Worker:
         self.is_ready = False
         number = theirs.fileno()
         wishes = f"{reading.fps!r}, {reading.gate!r}, {reading.max_pixels!r}, {reading.transparency.value!r}"
-        code = _same_package() + f"from ivsearch.media.worker import work\nwork({number}, {wishes})"
+        code = same_package() + f"from ivsearch.media.worker import work\nwork({number}, {wishes})"
         # A process group of its own: Ctrl-C in the terminal is for the parent, which then ends the workers.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", code],  # -P: nothing is imported from the current folder
@@ -261,7 +261,7 @@ def default_workers() -> int:
     return min(cores, MAX_WORKERS)
 
 
-def _same_package() -> str:
+def same_package() -> str:
     """Code that imports the same ivsearch as ours, from a checkout too.
 
     The folder it lies in comes last on the path: what else is there must not stand in for other packages.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ivsearch.domain import TextLine
 from ivsearch.store.text_tokens import Word, Words
 
 # BM25's usual figures (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond").
@@ -17,19 +18,10 @@ JOIN_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Words written or said in ``[start_s, end_s)``, seconds from the first presented frame."""
-
-    start_s: float
-    end_s: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class TokenLine:
     """A line and the tokens it is found by."""
 
-    line: Line
+    line: TextLine
     tokens: tuple[str, ...]
 
 
@@ -41,7 +33,7 @@ class Fit:
     ``rarity``: that weight in sum, in nats: 7 is one line of a thousand. ``score``: BM25.
     """
 
-    line: Line
+    line: TextLine
     coverage: float
     rarity: float
     score: float
@@ -108,7 +100,7 @@ def _fit(rows: Sequence[TokenLine], wanted: Words, weights: Weights) -> Fit | No
     rarity = sum(weights.idf[word] for word, count in tf.items() if count)
     norm = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * len(there) / max(weights.mean_tokens, 1e-9))
     score = sum(weights.idf[word] * count * (SATURATION + 1) / (count + norm) for word, count in tf.items())
-    line = Line(rows[0].line.start_s, max(row.line.end_s for row in rows), " ".join(row.line.text for row in rows))
+    line = TextLine(rows[0].line.start_s, max(row.line.end_s for row in rows), " ".join(row.line.text for row in rows))
     return Fit(line, rarity / weights.total, rarity, score)
 
 

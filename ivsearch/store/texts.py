@@ -13,13 +13,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ivsearch.domain import MediaId, Modality
+from ivsearch.domain import MediaId, Modality, TextLine
 from ivsearch.store import tables
 from ivsearch.store.catalog import MAX_PARAMETERS, Catalog
-from ivsearch.store.text_match import Fit, Line, TokenLine, fits, weigh, worth_seeking
+from ivsearch.store.text_match import Fit, TokenLine, fits, weigh, worth_seeking
 from ivsearch.store.text_tokens import Word, Words, tokens
-
-__all__ = ["FoundText", "HeldTrack", "Line", "TextTrack", "Texts"]
 
 # Lines weighed for one query. More than this hold its rarest words only where those words are common.
 MOST_LINES = 4000
@@ -75,7 +73,7 @@ class Texts:
             rows = connection.execute(sa.select(table).order_by(table.c.track_id)).all()
         return [HeldTrack(row.track_id, _track(row), row.n_lines) for row in rows]
 
-    def put(self, tracks: Sequence[tuple[TextTrack, Sequence[Line]]]) -> None:
+    def put(self, tracks: Sequence[tuple[TextTrack, Sequence[TextLine]]]) -> None:
         """Commits tracks with their lines; one from the same place for the same Media is replaced."""
         with self._catalog.writer.begin() as connection:
             for track, lines in tracks:
@@ -96,7 +94,7 @@ class Texts:
             return {row.media_id: row.reading for row in rows}
 
     def put_reading(
-        self, media_id: MediaId, kind: str, reading: str, tracks: Sequence[tuple[TextTrack, Sequence[Line]]]
+        self, media_id: MediaId, kind: str, reading: str, tracks: Sequence[tuple[TextTrack, Sequence[TextLine]]]
     ) -> None:
         """Commits that a Media was looked into, with all that was found: only this means done."""
         table = tables.text_reading
@@ -108,7 +106,9 @@ class Texts:
 
     # ---- lines ----
 
-    def lines(self, media_id: MediaId, start_s: float, end_s: float, limit: int = 100) -> list[tuple[Modality, Line]]:
+    def lines(
+        self, media_id: MediaId, start_s: float, end_s: float, limit: int = 100
+    ) -> list[tuple[Modality, TextLine]]:
         """What is written or said in ``[start_s, end_s)``, in order of time; a span of length 0 is one moment."""
         line, track = tables.text_line.c, tables.text_track.c
         begun = line.start_s <= start_s if start_s == end_s else line.start_s < end_s
@@ -121,7 +121,7 @@ class Texts:
         )
         with self._catalog.reader.begin() as connection:
             rows = connection.execute(found).all()
-        return [(Modality(row.source), Line(row.start_s, row.end_s, row.text)) for row in rows]
+        return [(Modality(row.source), TextLine(row.start_s, row.end_s, row.text)) for row in rows]
 
     def totals(self) -> dict[Modality, tuple[int, int]]:
         """Tracks and lines of each source that there is any of."""
@@ -183,12 +183,12 @@ class Texts:
             )
         of_tracks: dict[int, list[TokenLine]] = {}
         for row in connection.execute(sa.text(statement), {"query": query, "most": MOST_LINES}):
-            line = Line(row.start_s, row.end_s, row.text)
+            line = TextLine(row.start_s, row.end_s, row.text)
             of_tracks.setdefault(row.track_id, []).append(TokenLine(line, tuple(row.tokens.split(" "))))
         return of_tracks
 
 
-def _put(connection: sa.Connection, track: TextTrack, lines: Sequence[Line]) -> None:
+def _put(connection: sa.Connection, track: TextTrack, lines: Sequence[TextLine]) -> None:
     table, values = tables.text_track, _track_row(track)
     place = ("media_id", "source", "origin", "stream")
     connection.execute(sa.delete(table).where(*(table.c[name] == values[name] for name in place)))
