@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from ivsearch import care
@@ -104,6 +105,8 @@ class Library:
         self.settings = settings
         self.thumbs = Thumbs(folder / "thumbs")
         self._search: Search | None = None
+        # One thread may index while others search.
+        self._search_lock = Lock()
         self._rerankers: dict[EncoderSource, Encoder] = {}
 
     def __enter__(self) -> Library:
@@ -322,6 +325,8 @@ class Library:
         if rerank is None:
             with self.catalog.snapshot():
                 return self.searcher().find(query, k, per_media)
+        if query.then:
+            raise UsageError("what follows what is not ranked again: leave --rerank out")
         from ivsearch.search.rerank import Reranker, spread
 
         encoder, searcher = self._reranker(rerank), self.searcher()
@@ -367,23 +372,31 @@ class Library:
 
     def searcher(self) -> Search:
         """What searches: opened once, and anew when the library has changed since."""
+        space = self._space()
+        with self._search_lock:
+            search = self._search
+            if search is None or self._stamp != self.catalog.clip_stamp(space):
+                if search is None or search.index.is_outdated(self.folder / "index"):
+                    search = self._opened_search(space)
+                self._stamp, more = refresh(search.index, self._stamp, self.catalog, search.vectors)
+                for complaint in more:
+                    search.complain(complaint)
+                self._search = search
+            return search
+
+    def _opened_search(self, space: Space) -> Search:
         from ivsearch.search.search import Search
 
-        space = self._space()
-        if self._search is None:
-            index, stamp = VectorIndex.load(self.folder / "index", space, mend=False)
-            self._stamp = stamp
-            vectors = VectorStore(self.folder / "vectors", space)
-            self._search = Search(self.catalog, vectors, index, self.encoder)
-            if not self.catalog.is_complete(space):
-                self._search.complain(
-                    f"some media have no vectors of {space.encoder} {space.revision[:12]} yet and are not searched: "
-                    "run `ivsearch index`"
-                )
-        self._stamp, complaints = refresh(self._search.index, self._stamp, self.catalog, self._search.vectors)
-        for complaint in complaints:
-            self._search.complain(complaint)
-        return self._search
+        index, self._stamp = VectorIndex.load(self.folder / "index", space, mend=False)
+        vectors = VectorStore(self.folder / "vectors", space)
+        search = Search(self.catalog, vectors, index, self.encoder)
+        index.complaints = search.complaints
+        if not self.catalog.is_complete(space):
+            search.complain(
+                f"some media have no vectors of {space.encoder} {space.revision[:12]} yet and are not searched: "
+                "run `ivsearch index`"
+            )
+        return search
 
     def ask(
         self,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.clips import Span, frame_ends_s, pool, span_of
-from ivsearch.domain import Clip, Hit, Hits, Media, MediaId, Query, Term
+from ivsearch.domain import Clip, FrameVectors, Hit, Hits, Media, MediaId, MediaKind, Query, Term
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import LibraryDamaged, UsageError
 from ivsearch.plain_text import clock
 from ivsearch.search.collapse import collapse
 from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.refine import FoundSpan, Refinement, refine
-from ivsearch.search.terms import terms_of
+from ivsearch.search.sequence import Step, sequences
+from ivsearch.search.terms import check_terms, terms_of
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
@@ -55,11 +57,38 @@ class Search:
         for an empty query or a Clip that does not exist."""
         if k < 1:
             raise UsageError(f"the number of hits must be at least 1, not {k}")
+        if query.then:
+            return self._find_sequences(query, k, per_media)
         # Every step is handed what the one before found; `found` is the spans of each Media, best first.
         composed = self.compose(query) if vector is None else Composed.of(vector)
         media_ids = self._retrieve(composed.wanted, query, k)[: max(MIN_MEDIA, k * MEDIA_PER_HIT)]
         # A Clip is the best answer to its own query, and the one nobody asked for.
         found = self._refine(composed, media_ids, exclude={term.clip_id for term in terms_of(query)})
+        shown = collapse(found, k, per_media)
+        return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
+
+    def _find_sequences(self, query: Query, k: int, per_media: int | None) -> Hits:
+        """Where one thing is followed by the next. Videos that match any step well are looked at, so that a step that
+        is seen clearly brings along one that is not."""
+        if query.filters.kind is MediaKind.IMAGE:
+            raise UsageError("what follows what is found in videos: leave --kind image out")
+        for then in query.then:
+            check_terms(then.terms)
+            if not 0 <= then.within_s < math.inf:
+                raise UsageError(f"the next step must begin within 0 seconds or more, not {then.within_s:g}")
+        background = self._background()
+        wanted = [(terms_of(query), 0.0), *((then.terms, then.within_s) for then in query.then)]
+        steps = [Step.of(self._composed(terms), background, within_s) for terms, within_s in wanted]
+        videos = replace(query, filters=replace(query.filters, kind=MediaKind.VIDEO))
+        media_ids: dict[MediaId, None] = {}
+        for step in steps:
+            best = self._retrieve(step.composed.wanted, videos, k)
+            media_ids |= dict.fromkeys(best[: max(MIN_MEDIA, k * MEDIA_PER_HIT)])
+        found = {
+            media_id: spans
+            for media_id, clips, frames, duration_s in self._read(list(media_ids), exclude=set())
+            if (spans := sequences(steps, clips, frames, duration_s))
+        }
         shown = collapse(found, k, per_media)
         return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
 
@@ -123,6 +152,9 @@ class Search:
         n = max(MIN_CLIPS, k * CLIPS_PER_HIT)
         matching = self.catalog.matching_media(query.filters)
         among = None if matching is None else self.catalog.clip_ids(self.encoder.space, matching)
+        if query.after_clip is not None:
+            ids = self.catalog.clip_ids(self.encoder.space) if among is None else among
+            among = [clip_id for clip_id in ids if clip_id > query.after_clip]
         while True:
             clip_ids = [int(clip_id) for clip_id in self.index.search(vector, n, among).clip_ids]
             clips = self.catalog.clips(clip_ids)
@@ -136,6 +168,16 @@ class Search:
     def _refine(
         self, composed: Composed, media_ids: Sequence[MediaId], exclude: Set[int | None]
     ) -> dict[MediaId, list[FoundSpan]]:
+        return {
+            media_id: refine(composed, clips, frames, duration_s, self.refinement)
+            for media_id, clips, frames, duration_s in self._read(media_ids, exclude)
+        }
+
+    def _read(
+        self, media_ids: Sequence[MediaId], exclude: Set[int | None]
+    ) -> Iterator[tuple[MediaId, list[Clip], FrameVectors, float]]:
+        """Each Media with its Clips in time order, its frame vectors and its duration in seconds; those that have gone
+        meanwhile are passed over, damaged ones with a complaint."""
         space = self.encoder.space
         media = self.catalog.media(media_ids)
         encodings = self.catalog.encodings(space, media_ids)
@@ -143,7 +185,6 @@ class Search:
         for clip in self.catalog.clips_of(space, media_ids):
             if clip.clip_id not in exclude:
                 clips.setdefault(clip.media_id, []).append(clip)
-        spans = {}
         for media_id in media_ids:
             if media_id not in media or media_id not in encodings or media_id not in clips:
                 continue
@@ -152,8 +193,7 @@ class Search:
             except LibraryDamaged as error:
                 self.complain(str(error))
                 continue
-            spans[media_id] = refine(composed, clips[media_id], frames, media[media_id].duration_s, self.refinement)
-        return spans
+            yield media_id, clips[media_id], frames, media[media_id].duration_s
 
     def _hits(self, shown: Sequence[tuple[MediaId, FoundSpan]]) -> tuple[Hit, ...]:
         media_ids = list(dict.fromkeys(media_id for media_id, _ in shown))
@@ -173,6 +213,7 @@ class Search:
                 end_s=span.end_s,
                 moment=span.moment,
                 likely=span.likely,
+                steps=span.steps,
             )
             for rank, (media_id, span) in enumerate(held, 1)
         )
