@@ -8,19 +8,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from ivsearch.clips import middle_frame, span_of
 from ivsearch.domain import MediaId, Removed, Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Catalog
-from ivsearch.store.files import set_aside
+from ivsearch.store.files import set_aside, set_aside_copy
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, write_manifest
 from ivsearch.store.refresh import save_index
+from ivsearch.store.soundness import unsound_media
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex, check_generation
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
 from ivsearch.store.visual_tokens import drop_damaged, keep_only
+from ivsearch.store.wal import lost_commits
+
+RUN = "`ivsearch repair`, then `ivsearch index`"
 
 
 def remove(folder: Path, catalog: Catalog, paths: Sequence[Path]) -> list[Removed]:
@@ -45,20 +50,42 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     """Reads everything there is and yields what is wrong, in words; nothing when all is well."""
     try:
         yield from check_manifest(folder)
+        # First: whoever opens the catalog has SQLite forget what is damaged in the log.
+        yield from _verify_log(catalog_url)
         catalog = Catalog(catalog_url)
     except LibraryDamaged as error:
         yield str(error)
         return
     with closing(catalog):
-        yield from catalog.complaints()
-        for space in catalog.spaces():
-            vectors = VectorStore(folder / "vectors", space)
-            for encoding in catalog.encodings(space).values():
-                try:
-                    vectors.read(encoding.record)
-                except LibraryDamaged as error:
-                    yield str(error)
-            yield from _verify_index(folder, catalog, space)
+        try:
+            yield from catalog.complaints()
+            for space in catalog.spaces():
+                for unsound in unsound_media(catalog, VectorStore(folder / "vectors", space)):
+                    yield f"{unsound.file}: {unsound.reason}{'' if RUN in unsound.reason else f'; run {RUN}'}"
+                yield from _verify_index(folder, catalog, space)
+            for path in _damaged_thumbs(folder, catalog):
+                yield f"{path} is damaged; `ivsearch repair` draws it again"
+        except LibraryDamaged as error:
+            yield str(error)
+
+
+def _verify_log(catalog_url: str | Path) -> Iterator[str]:
+    log = _log_of(catalog_url)
+    if log and (lost := lost_commits(log)):
+        yield (
+            f"{log} is damaged: the last {lost} commits in it cannot be read; `ivsearch repair` sets it aside, and "
+            "`ivsearch index` takes up again what they held"
+        )
+
+
+def _log_of(catalog_url: str | Path) -> Path | None:
+    return catalog_url.with_name(f"{catalog_url.name}-wal") if isinstance(catalog_url, Path) else None
+
+
+def _damaged_thumbs(folder: Path, catalog: Catalog) -> Iterator[Path]:
+    thumbs = Thumbs(folder / "thumbs")
+    for media_id in sorted({media_id for space in catalog.spaces() for media_id in catalog.encodings(space)}):
+        yield from thumbs.damaged(media_id)
 
 
 def _verify_index(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]:
@@ -73,23 +100,29 @@ def _verify_index(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]
 
 def repair(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     """Mends what ``verify`` finds, from what is durable, and yields what was done. Nothing is deleted: damaged files
-    are set aside. Media whose vectors are lost are encoded again by the next ``index``.
+    are set aside. The next ``index`` brings back the rest: rows that were lost from the vectors, without decoding or
+    encoding, and vectors that were lost from the files.
 
     Nothing else of this process may have the catalog open. One that is no file (``catalog_url`` a text) is never set
     aside.
     """
     with writer_lock(folder):
         bad_manifest = any(check_manifest(folder))
+        log = _log_of(catalog_url)
+        if log and lost_commits(log):
+            # A copy: what stands before the damaged place is still needed.
+            yield f"set aside a copy of it, {set_aside_copy(log)}; run `ivsearch index` to take up again what it held"
         if isinstance(catalog_url, Path) and _is_broken(catalog_url):
-            for name in ("catalog.db", "catalog.db-wal", "catalog.db-shm"):
-                if (folder / name).exists():
-                    yield f"set aside {set_aside(folder / name)}; run `ivsearch index` to fill a new catalog"
+            for path in (catalog_url, log, catalog_url.with_name(f"{catalog_url.name}-shm")):
+                if path and path.exists():
+                    yield f"set aside {set_aside(path)}; run `ivsearch index` to fill a new catalog"
         with closing(Catalog(catalog_url)) as catalog:
             spaces = catalog.spaces()
             if bad_manifest:
                 yield from _repair_manifest(folder, catalog)
             for space in spaces:
                 yield from _repair_space(folder, catalog, space)
+            yield from _repair_thumbs(folder, catalog)
         if dropped := drop_damaged(folder / VISUAL_TOKENS):
             yield f"threw away {dropped} damaged notes of what a chat model saw; it looks again when asked"
 
@@ -97,7 +130,13 @@ def repair(folder: Path, catalog_url: str | Path) -> Iterator[str]:
 def _is_broken(catalog_file: Path) -> bool:
     try:
         with closing(Catalog(catalog_file)) as catalog:
-            return any(catalog.complaints())
+            if any(catalog.complaints()):
+                return True
+            for space in catalog.spaces():  # rows that cannot be read are no complaint of the database
+                media_ids = [clip.media_id for clip in catalog.clips_of(space)]
+                catalog.media([*catalog.encodings(space), *media_ids])
+            catalog.paths()
+            return False
     except LibraryDamaged:
         return True
 
@@ -124,16 +163,10 @@ def _manifest_from(catalog: Catalog) -> Manifest:
 
 
 def _repair_space(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]:
-    vectors = VectorStore(folder / "vectors", space)
-    lost = []
-    for encoding in catalog.encodings(space).values():
-        try:
-            vectors.read(encoding.record)
-        except LibraryDamaged:
-            lost.append(encoding.media_id)
-    if lost:
-        catalog.drop_encodings(space, lost)
-        yield f"forgot the damaged vectors of {len(lost)} media; `ivsearch index` makes them anew"
+    unsound = list(unsound_media(catalog, VectorStore(folder / "vectors", space)))
+    if unsound:
+        catalog.drop_encodings(space, [each.media_id for each in unsound])
+        yield f"forgot the damaged vectors of {len(unsound)} media; `ivsearch index` makes them anew"
     broken = list(_verify_index(folder, catalog, space))
     for path in (folder / "index" / space.key).glob("*") if broken else ():
         if not path.name.endswith(".tmp") and ".damaged" not in path.name:
@@ -141,3 +174,23 @@ def _repair_space(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]
     save_index(folder, catalog, space)
     if broken:
         yield f"built the index of {space.key} anew"
+
+
+def _repair_thumbs(folder: Path, catalog: Catalog) -> Iterator[str]:
+    """Draws damaged ones again from their files; where there is none any more, only the picture is lost."""
+    from ivsearch.clip_thumbs import draw  # reads media: not needed by anything else here
+
+    damaged: dict[MediaId, set[Path]] = {}
+    for path in _damaged_thumbs(folder, catalog):
+        damaged.setdefault(path.parent.name, set()).add(path)
+        yield f"set aside {set_aside(path)}"
+    thumbs = Thumbs(folder / "thumbs")
+    for space in catalog.spaces() if damaged else ():
+        vectors = VectorStore(folder / "vectors", space)
+        for media_id, encoding in catalog.encodings(space, sorted(damaged)).items():
+            clips = catalog.clips_of(space, [media_id])
+            wanted = [clip for clip in clips if thumbs.path(media_id, clip.start_s) in damaged[media_id]]
+            paths = [path for path in catalog.media_paths([media_id]).get(media_id, []) if path.is_file()]
+            if wanted and paths:
+                pts_s = vectors.read(encoding.record).pts_s
+                draw(thumbs, paths[0], wanted, [float(pts_s[middle_frame(span_of(clip))]) for clip in wanted])

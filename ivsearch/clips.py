@@ -40,6 +40,11 @@ def span_of(clip: Clip) -> Span:
     return Span(clip.first_frame, clip.n_frames, clip.start_s, clip.end_s)
 
 
+def middle_frame(span: Span) -> int:
+    """The frame that is shown for a Clip."""
+    return span.first_frame + span.n_frames // 2
+
+
 def frame_ends_s(pts_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:
     """Until when each embedded frame stands: the next one's time, at last the end of the video. (n,) float64."""
     return np.append(pts_s[1:], max(duration_s, pts_s[-1] if len(pts_s) else 0.0))

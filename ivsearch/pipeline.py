@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.clips import Cutting, cut
+from ivsearch.clips import Cutting, cut, middle_frame
 from ivsearch.domain import FrameVectors, Media, MediaId, Skipped
 from ivsearch.encode.encoder import Encoder
 from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, Opened, default_workers
@@ -283,7 +283,7 @@ def encoded_rows(done: Done, record: Record, paths: tuple[PathRow, ...], thumbs:
     media, frames = done.media, done.frames
     spans = cut(frames, media.duration_s, options.cutting)
     for span in spans:
-        thumbs.save(media.media_id, span.start_s, done.thumbnails[span.first_frame + span.n_frames // 2])
+        thumbs.save(media.media_id, span.start_s, done.thumbnails[middle_frame(span)])
     encoding = Encoding(
         media.media_id, options.sampling, record, len(frames.sample_pts_s), len(frames.kept), len(spans)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,17 @@ def _digest(table: dict[str, Any]) -> str:
 
 def set_aside(path: Path) -> Path:
     """Renames a damaged file to ``NAME.damaged`` (``.damaged-2``, …) beside it. Nothing is ever deleted in silence."""
+    return path.rename(_aside(path))
+
+
+def set_aside_copy(path: Path) -> Path:
+    """As ``set_aside``, of a file part of which is still good."""
+    return Path(shutil.copy2(path, _aside(path)))
+
+
+def _aside(path: Path) -> Path:
     target, n = path.with_name(f"{path.name}.damaged"), 1
     while target.exists():
         n += 1
         target = path.with_name(f"{path.name}.damaged-{n}")
-    path.rename(target)
     return target

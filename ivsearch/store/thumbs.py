@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ivsearch.domain import MediaId
+
+# Behind the end of the JPEG, where nobody who shows it looks: these bytes and BLAKE2b of the JPEG.
+SEAL = b"IVT1"
+DIGEST_BYTES = 16
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 class Thumbs:
@@ -26,7 +32,13 @@ class Thumbs:
     def save(self, media_id: MediaId, start_s: float, jpeg: bytes) -> None:
         path = self.path(media_id, start_s)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg)
+        path.write_bytes(jpeg + SEAL + _digest(jpeg))
+
+    def damaged(self, media_id: MediaId) -> Iterator[Path]:
+        """Thumbnails of this Media that are not as they were written."""
+        for path in sorted(self._of(media_id).glob("*.jpg")):
+            if not _is_sound(path.read_bytes()):
+                yield path
 
     def keep_only(self, media_ids: Iterable[MediaId]) -> None:
         """Deletes the thumbnails of every other Media."""
@@ -35,5 +47,25 @@ class Thumbs:
             if folder.name not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def keep_starts(self, media_id: MediaId, starts_s: Iterable[float]) -> None:
+        """Deletes those thumbnails of a Media at which no Clip starts any more."""
+        wanted = {self.path(media_id, start_s) for start_s in starts_s}
+        for path in self._of(media_id).glob("*.jpg"):
+            if path not in wanted:
+                path.unlink(missing_ok=True)
+
     def _of(self, media_id: MediaId) -> Path:
         return self.folder / media_id[:2] / media_id
+
+
+def _is_sound(content: bytes) -> bool:
+    tail = len(SEAL) + DIGEST_BYTES
+    jpeg, seal, digest = content[:-tail], content[-tail:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if seal == SEAL:
+        return digest == _digest(jpeg)
+    # Versions that sealed nothing wrote the bare JPEG.
+    return content.startswith(JPEG_START) and content.endswith(JPEG_END)
+
+
+def _digest(jpeg: bytes) -> bytes:
+    return hashlib.blake2b(jpeg, digest_size=DIGEST_BYTES).digest()
