@@ -439,3 +439,27 @@ class Removed:
 
     path: Path
     media_id: MediaId
+
+
+@dataclass(frozen=True, slots=True)
+class TextRead:
+    """Words of a Media that are in the Library now. ``path``: the file they were read in, beside the Media or itself.
+
+    ``warnings``: what of it could not be read.
+    """
+
+    path: Path
+    media_id: MediaId
+    source: Modality
+    language: str
+    n_lines: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextRemoved:
+    """A file with words of a Media that is no longer there, and so no longer found."""
+
+    path: Path
+    media_id: MediaId
+    source: Modality

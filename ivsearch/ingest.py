@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ivsearch.clips import cut
-from ivsearch.domain import Ingested, Media, MediaId, Outcome, Removed, Skipped
+from ivsearch.domain import Ingested, Media, MediaId, Outcome, Removed, Skipped, TextRead, TextRemoved
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import MediaError
 from ivsearch.media.fingerprint import fingerprint
@@ -28,7 +28,7 @@ from ivsearch.store.record_bytes import Contents, Facts
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_store import VectorStore
 
-IngestEvent = Ingested | Skipped | Removed
+IngestEvent = Ingested | Skipped | Removed | TextRead | TextRemoved
 
 # A commit costs two fsyncs: finished Media are committed together, but none waits longer than this.
 COMMIT_MEDIA = 64

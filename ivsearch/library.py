@@ -267,6 +267,17 @@ class Library:
             if self.catalog.is_complete(space):
                 manifest = dataclasses.replace(manifest, active=space)
             write_manifest(self.folder, manifest)
+            yield from self._index_texts(roots)
+
+    def _index_texts(self, roots: Sequence[Path]) -> Iterator[IngestEvent]:
+        """The words beside and inside the media, after their pictures."""
+        from ivsearch.ingest_texts import SidecarPass, paths_in, read_embedded
+
+        if not self.settings.subtitles:
+            return
+        rows = paths_in(self.catalog, roots)
+        yield from SidecarPass(self.catalog, rows).run()
+        yield from read_embedded(self.catalog, rows, stall_s=self.settings.stall_s)
 
     def _ingest_options(self, fps: float):  # type: ignore[no-untyped-def]
         from ivsearch.pipeline import Options

@@ -9,7 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ivsearch.domain import Answer, Hits, Ingested, MediaKind, Outcome, Removed, Skipped, Verdict
+from ivsearch.domain import (
+    Answer,
+    Hits,
+    Ingested,
+    MediaKind,
+    Modality,
+    Outcome,
+    Removed,
+    Skipped,
+    TextRead,
+    TextRemoved,
+    Verdict,
+)
 from ivsearch.plain_text import clock, printable
 
 if TYPE_CHECKING:
@@ -92,6 +104,8 @@ class IndexSummary:
     video_s: float
     images: int
     elapsed_s: float
+    texts: tuple[TextRead, ...] = ()
+    texts_removed: int = 0
 
     @classmethod
     def of(cls, events: Sequence[IngestEvent], folder: Path, elapsed_s: float) -> IndexSummary:
@@ -106,6 +120,8 @@ class IndexSummary:
             video_s=sum(event.media.duration_s for event in new),
             images=sum(event.media.kind is MediaKind.IMAGE for event in new),
             elapsed_s=elapsed_s,
+            texts=tuple(event for event in events if isinstance(event, TextRead)),
+            texts_removed=sum(isinstance(event, TextRemoved) for event in events),
         )
 
 
@@ -123,9 +139,28 @@ def summary_text(summary: IndexSummary, *, quiet: bool) -> str:
             if summary.images:
                 parts.append("1 image" if summary.images == 1 else f"{summary.images} images")
             lines.append(f"{' and '.join(parts)} in {length(summary.elapsed_s)}, in {short_path(summary.folder)}")
+        if summary.texts or summary.texts_removed:
+            lines.append(_texts_text(summary))
         lines += [f"warning: {short_path(event.path)}: {'; '.join(event.media.warnings)}" for event in summary.warned]
+        lines += [
+            f"warning: {short_path(each.path)}: {printable('; '.join(each.warnings))}"
+            for each in summary.texts
+            if each.warnings
+        ]
     lines += [skipped_text(each) for each in summary.skipped]
     return "\n".join(lines)
+
+
+def _texts_text(summary: IndexSummary) -> str:
+    """``words: 120 lines of subtitles, 8 lines on screen; 1 file removed``."""
+    names = {Modality.SUBTITLE: "of subtitles", Modality.SPEECH: "of speech", Modality.SCREEN: "on screen"}
+    counts = Counter[Modality]()
+    for each in summary.texts:
+        counts[each.source] += each.n_lines
+    parts = [f"{counts[source]} lines {name}" for source, name in names.items() if source in counts]
+    if summary.texts_removed:
+        parts.append(f"{summary.texts_removed} files removed")
+    return f"words: {', '.join(parts)}"
 
 
 class IndexProgress:

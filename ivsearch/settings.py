@@ -61,11 +61,13 @@ class Settings:
     chat_frames: int = _setting(0, "frames that a chat model is shown for one answer; 0: as many as suit it")
     chat_pictures: bool = _setting(True, "whether its model takes pictures; else it words what the encoder sees")
     visual_tokens_bytes: int = _setting(2 << 30, "room on disk for what chat models have seen of the media; 0: none")
+    player: str = _setting("", "command that opens a hit, as \"mpv --start={start_s} {path}\"; empty: one that is there")
     fps: float = _setting(1.0, "frames sampled from each second of video")
     workers: int = _setting(0, "decoding processes; 0: one for every core, at most 8")
     batch: int = _setting(0, "frames encoded at once; 0: what suits the encoder on its device")
     stall_s: float = _setting(60.0, "seconds without a frame after which a decoder is given up")
     max_pixels: int = _setting(200_000_000, "pictures with more pixels than this are skipped")
+    subtitles: bool = _setting(True, "read subtitles and transcripts beside videos, and subtitles inside them")
     strict_hash: bool = _setting(False, "fingerprint whole files instead of samples of them")
 
 

@@ -21,6 +21,8 @@ from ivsearch.domain import (
     Skipped,
     Space,
     Term,
+    TextRead,
+    TextRemoved,
     Then,
 )
 
@@ -196,6 +198,23 @@ def skipped(noun: Skipped) -> dict[str, Any]:
 
 def removed(noun: Removed) -> dict[str, Any]:
     return {"path": str(noun.path), "status": "removed", "media_id": noun.media_id}
+
+
+def text_read(noun: TextRead) -> dict[str, Any]:
+    return {
+        "path": str(noun.path),
+        "status": "text",
+        "media_id": noun.media_id,
+        "source": noun.source.value,
+        "language": noun.language,
+        "lines": noun.n_lines,
+        "warnings": list(noun.warnings),
+    }
+
+
+def text_removed(noun: TextRemoved) -> dict[str, Any]:
+    source = noun.source.value
+    return {"path": str(noun.path), "status": "text removed", "media_id": noun.media_id, "source": source}
 
 
 def _time(noun: datetime | None) -> str | None:

@@ -19,7 +19,7 @@ from ivsearch.commands.options import (
     one_format,
     opened,
 )
-from ivsearch.domain import Ingested, Outcome, Removed, Skipped
+from ivsearch.domain import Ingested, Outcome, Removed, Skipped, TextRead, TextRemoved
 from ivsearch.render import IndexProgress, IndexSummary, summary_text
 
 if TYPE_CHECKING:
@@ -111,10 +111,15 @@ def command(
 def _event(event: IngestEvent) -> dict:
     if isinstance(event, Ingested):
         return wire.ingested(event)
+    if isinstance(event, TextRead):
+        return wire.text_read(event)
+    if isinstance(event, TextRemoved):
+        return wire.text_removed(event)
     return wire.skipped(event) if isinstance(event, Skipped) else wire.removed(event)
 
 
 def _document(summary: IndexSummary, events: list[IngestEvent], space: dict) -> dict:
+    removed = [event for event in events if isinstance(event, TextRemoved)]
     return {
         "library": str(summary.folder),
         "space": space,
@@ -122,6 +127,8 @@ def _document(summary: IndexSummary, events: list[IngestEvent], space: dict) -> 
         "files": [wire.ingested(event) for event in events if isinstance(event, Ingested)],
         "skipped": [wire.skipped(event) for event in events if isinstance(event, Skipped)],
         "removed": [wire.removed(event) for event in events if isinstance(event, Removed)],
+        **({"texts": [wire.text_read(each) for each in summary.texts]} if summary.texts else {}),
+        **({"texts_removed": [wire.text_removed(each) for each in removed]} if removed else {}),
         "video_s": round(summary.video_s, 1),
         "elapsed_s": round(summary.elapsed_s, 1),
     }

@@ -1,0 +1,141 @@
+"""The words of Media, after their pictures: paths → TextRead | TextRemoved | Skipped.
+
+Files beside a video are read when they are new or changed, the streams inside it once; neither needs the pictures
+decoded. What was committed stays: a run that is stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ivsearch.domain import MediaId, Modality, Skipped, TextLine, TextRead, TextRemoved
+from ivsearch.errors import MediaError
+from ivsearch.media.sidecars import Sidecar, sidecars
+from ivsearch.media.suffixes import VIDEO
+from ivsearch.media.text_reader import read_text_streams
+from ivsearch.media.text_streams import TextStream
+from ivsearch.store.catalog import Catalog, PathRow
+from ivsearch.store.texts import HeldTrack, Texts, TextTrack
+
+TextEvent = TextRead | TextRemoved | Skipped
+
+EMBEDDED = "embedded"
+"""Kind of reading: the subtitle streams of a video. What they are read with:"""
+EMBEDDED_READING = "1"
+# A commit costs an fsync: files are committed together, but none waits longer than this.
+COMMIT_TRACKS = 64
+COMMIT_S = 2.0
+
+
+def paths_in(catalog: Catalog, roots: Sequence[Path]) -> list[PathRow]:
+    """The indexed files that a run over ``roots`` looks at, and those beside them."""
+    rows = catalog.paths()
+    folders = {row.path.parent for row in rows if any(row.path.is_relative_to(root) for root in roots)}
+    return [row for row in rows if row.path.parent in folders]
+
+
+class SidecarPass:
+    """Brings the text tracks of files beside videos up to date. ``run()`` once."""
+
+    def __init__(self, catalog: Catalog, rows: Sequence[PathRow]) -> None:
+        self._catalog = catalog
+        self._texts = Texts(catalog)
+        self._rows = rows
+        self._media_of = {row.path: row.media_id for row in rows}
+        self._waiting: list[tuple[TextTrack, Sequence[TextLine]]] = []
+        self._committed_at = time.monotonic()
+
+    def run(self) -> Iterator[TextEvent]:
+        held = {
+            (each.track.media_id, each.track.source, each.track.origin): each
+            for each in self._texts.tracks()
+            if each.track.origin is not None
+        }
+        here = set()
+        skipped = []
+        for sidecar in sidecars(self._media_of):
+            key = (self._media_of[sidecar.media_path], sidecar.source, sidecar.path)
+            if key in here:
+                continue  # beside two files with the same content
+            here.add(key)
+            if _is_current(held.get(key), sidecar):
+                continue
+            event = self._read(sidecar, key[0])
+            if isinstance(event, Skipped):
+                skipped.append(event)
+                here.discard(key)  # what it held before is no longer what it says
+            yield event
+        self._commit()
+        self._catalog.note_skipped(skipped)
+        yield from self._remove_gone([each for key, each in held.items() if key not in here])
+
+    def _read(self, sidecar: Sidecar, media_id: MediaId) -> TextEvent:
+        try:
+            language, lines = sidecar.read()
+        except MediaError as error:
+            return Skipped(sidecar.path, str(error))
+        size_bytes, mtime_ns = sidecar.size_bytes, sidecar.mtime_ns
+        track = TextTrack(media_id, sidecar.source, language, sidecar.path, -1, size_bytes, mtime_ns)
+        self._waiting.append((track, lines))
+        if len(self._waiting) >= COMMIT_TRACKS or time.monotonic() - self._committed_at > COMMIT_S:
+            self._commit()
+        return TextRead(sidecar.path, media_id, sidecar.source, language, len(lines))
+
+    def _commit(self) -> None:
+        if self._waiting:
+            self._texts.put(self._waiting)
+        self._waiting = []
+        self._committed_at = time.monotonic()
+
+    def _remove_gone(self, absent: Sequence[HeldTrack]) -> Iterator[TextRemoved]:
+        """Forgets files that were in the folders of this run and do not belong to a video any more."""
+        folders = {row.path.parent for row in self._rows}
+        gone = [each for each in absent if each.track.origin is not None and self._is_gone(each.track.origin, folders)]
+        self._texts.drop(each.track_id for each in gone)
+        for each in gone:
+            assert each.track.origin is not None
+            yield TextRemoved(each.track.origin, each.track.media_id, each.track.source)
+
+    def _is_gone(self, origin: Path, folders: set[Path]) -> bool:
+        """A folder that is not there, or is empty, may be a disk that is not mounted: its files are kept."""
+        try:
+            return origin.parent in folders and any(origin.parent.iterdir())
+        except OSError:
+            return False
+
+
+def read_embedded(
+    catalog: Catalog, rows: Sequence[PathRow], *, stall_s: float, on_file: Callable[[Path], None] = lambda path: None
+) -> Iterator[TextEvent]:
+    """Reads the subtitle streams of the videos whose streams were not read before."""
+    texts = Texts(catalog)
+    read = texts.readings(EMBEDDED)
+    media_of: dict[MediaId, Path] = {}
+    for row in rows:
+        if row.path.suffix.lower() in VIDEO and read.get(row.media_id) != EMBEDDED_READING:
+            media_of.setdefault(row.media_id, row.path)
+    wanted = {path: media_id for media_id, path in media_of.items()}
+    for path, found in read_text_streams(wanted, stall_s=stall_s):
+        on_file(path)
+        if isinstance(found, Skipped):
+            # Its pictures are fine; looked at again by the next run, for the file may be on its way.
+            yield TextRead(path, wanted[path], Modality.SUBTITLE, "", 0, (found.reason,))
+            continue
+        tracks = [
+            (TextTrack(wanted[path], Modality.SUBTITLE, each.language, stream=each.stream), each.lines)
+            for each in found
+            if each.lines
+        ]
+        texts.put_reading(wanted[path], EMBEDDED, EMBEDDED_READING, tracks)
+        yield from (_event(path, wanted[path], each) for each in found)
+
+
+def _event(path: Path, media_id: MediaId, found: TextStream) -> TextRead:
+    warnings = (found.unreadable,) if found.unreadable else ()
+    return TextRead(path, media_id, Modality.SUBTITLE, found.language, len(found.lines), warnings)
+
+
+def _is_current(held: HeldTrack | None, sidecar: Sidecar) -> bool:
+    return held is not None and (held.track.size_bytes, held.track.mtime_ns) == (sidecar.size_bytes, sidecar.mtime_ns)
