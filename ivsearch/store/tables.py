@@ -18,14 +18,15 @@ METADATA = MetaData(
     }
 )
 
-# A file name that is not valid UTF-8 reaches Python with lone surrogates (U+DC80…U+DCFF), which no database
-# stores as text. They are kept as private-use characters of plane 16, which no file system uses.
-_TO_PRIVATE = {0xDC00 + byte: 0x10DC00 + byte for byte in range(0x80, 0x100)}
-_FROM_PRIVATE = {private: lone for lone, private in _TO_PRIVATE.items()}
+# A file name that is not valid UTF-8 reaches Python with lone surrogates (U+DC80…U+DCFF), a message or a subtitle may
+# have others, or a NUL: none of them is stored as text by every database. They are kept as private-use characters of
+# plane 16, which no file system uses.
+_TO_PRIVATE = {code: 0x100000 + code for code in (0, *range(0xD800, 0xE000))}
+_FROM_PRIVATE = {private: code for code, private in _TO_PRIVATE.items()}
 
 
 class PathText(TypeDecorator[str]):
-    """A path as readable text, whatever its bytes."""
+    """A path, or any text of others, readable whatever is in it."""
 
     impl = Text
     cache_ok = True
@@ -49,7 +50,7 @@ media = Table(
     Column("size_bytes", BIG, nullable=False),
     Column("fps", Float(53)),
     Column("recorded_at_s", Float(53)),
-    Column("warnings", Text, nullable=False),
+    Column("warnings", PathText, nullable=False),
 )
 
 # What totals are made of, so that a million rows are counted without reading the rows.
@@ -146,7 +147,7 @@ skipped = Table(
     "skipped",
     METADATA,
     Column("path", PathText, primary_key=True),
-    Column("reason", Text, nullable=False),
+    Column("reason", PathText, nullable=False),
 )
 
 # A run of lines that one file, stream or reader gave for a Media. ``origin``: the file beside it; empty when the text
@@ -176,7 +177,7 @@ text_line = Table(
     Column("track_id", ForeignKey("text_track.track_id", ondelete="CASCADE"), nullable=False),
     Column("start_s", Float(53), nullable=False),
     Column("end_s", Float(53), nullable=False),
-    Column("text", Text, nullable=False),
+    Column("text", PathText, nullable=False),
     Column("tokens", Text, nullable=False),
     sqlite_autoincrement=True,
 )

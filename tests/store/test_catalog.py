@@ -107,8 +107,10 @@ def test_any_file_name_comes_back_as_it_was(catalog: Catalog, store, name: str) 
     (encoded,) = add(catalog, store, [1])
     catalog.link([PathRow(Path("/x") / name, encoded.media.media_id, 1, 1)])
     assert Path("/x") / name in [row.path for row in catalog.paths()]
-    catalog.note_skipped([Skipped(Path("/x") / name, "why")])
-    assert catalog.skipped() == [Skipped(Path("/x") / name, "why")]
+    # A reason quotes names, and what a decoder found in the file.
+    skipped = Skipped(Path("/x") / name, f"{name} holds \0 and \ud800")
+    catalog.note_skipped([skipped])
+    assert catalog.skipped() == [skipped]
 
 
 def test_filters(catalog: Catalog, store) -> None:
