@@ -212,6 +212,13 @@ class Modality(StrEnum):
     """Words in the picture, read by OCR."""
 
 
+class Only(StrEnum):
+    """What a search looks at, when not at everything."""
+
+    TEXT = "text"
+    PICTURE = "picture"
+
+
 @dataclass(frozen=True, slots=True)
 class TextLine:
     """Words written or said in ``[start_s, end_s)`` of a Media; in an image, at 0."""
@@ -241,7 +248,8 @@ class Hit:
     ``clip_id`` is the best Clip of the span. A hit that was ranked again has the score of the re-ranker, and
     ``retrieval_score`` is the one it was found with. ``likely``, in [0, 1]: how likely it is what was asked for, by how
     its score stands out in this library; None where that cannot be told. ``copies``: near-duplicates in other Media.
-    ``steps``: the Moments of a sequence, one a step, in time order.
+    ``steps``: the Moments of a sequence, one a step, in time order. ``contributions``: where words in the footage were
+    found, too, what each Modality gave, the most first; ``score`` is then the fused one, in [0, 1].
     """
 
     rank: int
@@ -257,6 +265,7 @@ class Hit:
     likely: float | None = None
     copies: tuple[Copy, ...] = ()
     steps: tuple[Moment, ...] = ()
+    contributions: tuple[Contribution, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

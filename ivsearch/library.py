@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from ivsearch import care
+from ivsearch import care, spaces
 from ivsearch.domain import (
     Answer,
     Filters,
     Hit,
     Hits,
+    Ingested,
+    Only,
     Piece,
     Query,
     Region,
@@ -34,46 +35,35 @@ from ivsearch.domain import (
 )
 from ivsearch.encode.encoder import Encoder, Shared
 from ivsearch.encode.table import encoder_row
-from ivsearch.errors import LibraryMissing, SpaceMismatch, UsageError, WeightsError
-from ivsearch.settings import DEFAULT_ENCODER, Settings, load_settings
-from ivsearch.store.catalog import Catalog, Totals
-from ivsearch.store.lock import writer_lock
+from ivsearch.encoder_source import absolute_folder, absolute_name, check_remembered, check_source, load, source_of
+from ivsearch.errors import IvsearchError, LibraryMissing, SpaceMismatch, UsageError
+from ivsearch.settings import Settings, load_settings
+from ivsearch.spaces import SpaceState
+from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
-from ivsearch.store.refresh import refresh, save_index
+from ivsearch.store.ownership import catalog_place, open_catalog
+from ivsearch.store.reencoding_state import ReencodingState, read_state
+from ivsearch.store.refresh import refresh
+from ivsearch.store.room import Stats, measure
+from ivsearch.store.saved_queries import SavedQueries, SavedQuery
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
 from ivsearch.store.visual_tokens import VisualTokens
-from ivsearch.store.visual_tokens import keep_only as keep_only_seen
 
 if TYPE_CHECKING:
     from ivsearch.ask.chat import ChatModel
     from ivsearch.ingest import IngestEvent
     from ivsearch.pipeline import Progress
     from ivsearch.search.search import Search
+    from ivsearch.search.texts import TextHit
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
 COMPOSED = ("", "mini", "composed")
 """Names of the chat that is no language model: its answers are put together from the evidence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What a Library holds and how much room it takes."""
-
-    folder: Path
-    space: Space | None
-    spaces: tuple[Space, ...]
-    totals: Totals
-    skipped: tuple[Skipped, ...]
-    catalog_bytes: int
-    vector_bytes: int
-    index_bytes: int
-    thumb_bytes: int
-    visual_token_bytes: int
 
 
 def open_library(
@@ -107,6 +97,10 @@ class Library:
         self._search: Search | None = None
         # One thread may index while others search.
         self._search_lock = Lock()
+        self._stamp: ClipStamp | None = None
+        # The Space that was active when we last looked, and why we do not search in the one that is now.
+        self._active: Space | None = None
+        self._not_followed = ""
         self._rerankers: dict[EncoderSource, Encoder] = {}
 
     def __enter__(self) -> Library:
@@ -123,33 +117,24 @@ class Library:
 
     @cached_property
     def catalog(self) -> Catalog:
-        self._make()
-        return Catalog(self._catalog_url())
+        place = self._catalog_url()
+        if isinstance(place, Path):
+            self._make()
+        return open_catalog(self.folder, place)
 
     def _catalog_url(self) -> str | Path:
-        return self.settings.catalog or self.folder / "catalog.db"
+        return catalog_place(self.folder, self.settings.catalog)
 
     @cached_property
     def encoder(self) -> Encoder:
-        source = self.source
-        if not self.settings.weights:
-            _check_remembered(source.weights, "--weights DIR")
-        if not self.settings.encoder and not source.weights:
-            path = _path_in(source.name)
-            _check_remembered(path, f"--encoder {source.name.removesuffix(path)}PATH")
-        return self._load(source)
+        self._active = self.manifest().active
+        check_source(self.source, self.settings)
+        return load(self.source, self.settings)
 
     @cached_property
     def source(self) -> EncoderSource:
         """How the encoder is loaded: as the settings say, and where they say nothing, as it was the last time."""
-        settings, manifest = self.settings, self.manifest()
-        name = _absolute_name(settings.encoder) or _active_name(manifest) or DEFAULT_ENCODER
-        before = manifest.source_of(name) or EncoderSource(name)
-        return EncoderSource(
-            name,
-            _absolute_folder(settings.weights) if settings.weights else before.weights,
-            settings.preprocess or before.preprocess,
-        )
+        return source_of(self.settings, self.manifest())
 
     @cached_property
     def chat(self) -> ChatModel | None:
@@ -220,83 +205,28 @@ class Library:
         Yields Ingested, Skipped and Removed as they happen; a bad file never ends the run. Raises LibraryBusy when
         another process is writing, OSError when the disk is full; what was committed before stays.
         """
-        from ivsearch.ingest import Ingest
+        from ivsearch.indexing import index, reading_options
 
         roots = _absolute(paths) or [Path(root) for root in self.manifest().roots]
         if not roots:
             raise UsageError("nothing to index yet: name a file or folder, such as `ivsearch index ./videos`")
         if not _is_library(self.folder):
             # An encoder that cannot be loaded, or a rate that makes no sense, must not leave an empty library behind.
-            self._ingest_options(self.settings.fps if fps is None else fps)
+            reading_options(self.settings, self.encoder, self.settings.fps if fps is None else fps)
             self._make()
-        with writer_lock(self.folder):
-            manifest = self.manifest()
-            options = self._ingest_options(manifest.fps or self.settings.fps if fps is None else fps)
-            space = self.encoder.space
-            self.catalog.add_space(space)
-            # A path that is not there is reported, not remembered.
-            there = {str(root) for root in roots if os.path.lexists(root)}
-            manifest = dataclasses.replace(
-                manifest,
-                active=manifest.active or space,
-                fps=options.fps,
-                roots=tuple(sorted({*manifest.roots, *there})),
-                encoders={**_without(manifest.encoders, space.key), space.key: self.source},
-            )
-            write_manifest(self.folder, manifest)
-            # Before new clip ids are given out: the index must not hold ids that this catalog will give again.
-            self._save_index(space)
-            ingest = Ingest(
+        try:
+            yield from index(
+                self.folder,
+                self.catalog,
                 roots,
-                catalog=self.catalog,
-                vectors=VectorStore(self.folder / "vectors", space),
-                thumbs=self.thumbs,
-                encoder=self.encoder,
-                options=options,
+                load=lambda: self.encoder,
+                source=self.source,
+                settings=self.settings,
+                fps=fps,
                 on_progress=on_progress,
             )
-            try:
-                yield from ingest.run()
-            finally:
-                # Also after Ctrl-C: what was committed is searchable at once and the next search starts quickly.
-                self._save_index(space)
-            self.thumbs.keep_only(self.catalog.encodings(space))
-            keep_only_seen(self.folder / VISUAL_TOKENS, self.catalog.encodings(space))
-            gone = {str(event) for event in ingest.gone_roots()}
-            manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
-            if self.catalog.is_complete(space):
-                manifest = dataclasses.replace(manifest, active=space)
-            write_manifest(self.folder, manifest)
-            yield from self._index_texts(roots)
-
-    def _index_texts(self, roots: Sequence[Path]) -> Iterator[IngestEvent]:
-        """The words beside and inside the media, after their pictures."""
-        from ivsearch.ingest_texts import SidecarPass, paths_in, read_embedded
-
-        if not self.settings.subtitles:
-            return
-        rows = paths_in(self.catalog, roots)
-        yield from SidecarPass(self.catalog, rows).run()
-        yield from read_embedded(self.catalog, rows, stall_s=self.settings.stall_s)
-
-    def _ingest_options(self, fps: float):  # type: ignore[no-untyped-def]
-        from ivsearch.pipeline import Options
-
-        settings = self.settings
-        if not 0 < fps <= 1000:
-            raise UsageError(f"--fps must be above 0 and at most 1000, not {fps:g}")
-        return Options(
-            fps=fps,
-            workers=settings.workers or None,
-            batch=settings.batch or self.encoder.batch_size,
-            stall_s=settings.stall_s,
-            max_pixels=settings.max_pixels,
-            strict_hash=settings.strict_hash,
-        )
-
-    def _save_index(self, space: Space) -> None:
-        save_index(self.folder, self.catalog, space)
-        self._search = None
+        finally:
+            self._search = None
 
     # ---- search and ask ----
 
@@ -328,11 +258,47 @@ class Library:
         )
         return list(self.find(query, k=k, per_media=per_media, rerank=rerank).hits)
 
-    def find(self, query: Query, *, k: int = 10, per_media: int | None = None, rerank: Reranking | None = None) -> Hits:
+    def find(
+        self,
+        query: Query,
+        *,
+        k: int = 10,
+        per_media: int | None = None,
+        rerank: Reranking | None = None,
+        only: Only | None = None,
+    ) -> Hits:
         """Like ``search``, with the query, the Space and whether anything matched.
 
         ``rerank``: more hits are found, the best of them judged again, and the first k of the new order are given.
+        ``only``: look at the pictures or the words in the footage alone. Raises UsageError when there are no words in
+        the query to look for.
         """
+        from ivsearch.search.fuse import Fusion, fuse
+        from ivsearch.search.rerank import spread
+
+        fusion = Fusion()
+        texts = [] if only is Only.PICTURE else self._texts(query, fusion.min_coverage)
+        if only is Only.TEXT:
+            if query.text is None or query.then:
+                raise UsageError("--only text looks for words: give a text, and no image, clip, --then, + or -")
+            return spread(fuse(Hits(query, self._space(), (), False), texts, fusion), k, per_media)
+        if not texts:
+            return self._find_pictures(query, k, per_media, rerank)
+        pictures = self._find_pictures(query, max(k, fusion.picture_depth), per_media, rerank)
+        return spread(fuse(pictures, texts, fusion), k, per_media)
+
+    def _texts(self, query: Query, min_coverage: float) -> list[TextHit]:
+        """Words in the footage that fit the query's text; none where it is more or less than a text."""
+        from ivsearch.search.texts import find_texts
+
+        if query.text is None or query.then:
+            return []
+        among = self.catalog.matching_media(query.filters)
+        found = find_texts(self.catalog, self._space(), query.text, min_coverage=min_coverage, among=among)
+        after = query.after_clip
+        return found if after is None else [each for each in found if each.hit.clip_id > after]
+
+    def _find_pictures(self, query: Query, k: int, per_media: int | None, rerank: Reranking | None) -> Hits:
         if rerank is None:
             with self.catalog.snapshot():
                 return self.searcher().find(query, k, per_media)
@@ -346,22 +312,55 @@ class Library:
         reranker = Reranker(encoder, self.catalog, vectors, searcher.complain, self.settings.max_pixels)
         return spread(reranker.rank(found, depth=rerank.depth, itm=rerank.itm), k, per_media)
 
+    @property
+    def saved_queries(self) -> SavedQueries:
+        """Queries by name, kept in the library."""
+        return SavedQueries(self.folder)
+
+    def save_query(self, name: str, query: Query, *, k: int = 10, per_media: int | None = None) -> None:
+        """Keeps a query that has just been run. Raises UsageError when the name is taken."""
+        space = self._space()
+        seen = {space.key: self.catalog.clip_stamp(space).last_id}
+        self.saved_queries.add(name, SavedQuery(query, k, per_media, seen))
+
+    def find_saved(
+        self,
+        name: str,
+        *,
+        k: int | None = None,
+        per_media: int | None = None,
+        rerank: Reranking | None = None,
+        new: bool = False,
+    ) -> Hits:
+        """Runs a saved query; ``new``: only in Media indexed since it was last run. Notes that it has been run."""
+        saved, space = self.saved_queries.get(name), self._space()
+        last = self.catalog.clip_stamp(space).last_id  # what is indexed while it runs counts as new the next time
+        query = dataclasses.replace(saved.query, after_clip=saved.seen.get(space.key)) if new else saved.query
+        hits = self.find(query, k=k or saved.k, per_media=per_media or saved.per_media, rerank=rerank)
+        try:
+            self.saved_queries.note_run(name, space, last)
+        except OSError as error:
+            self.searcher().complain(
+                f"cannot note that @{name} was run ({error.strerror}): --new will show these again"
+            )
+        return hits
+
     def _reranker(self, wanted: Reranking) -> Encoder:
         """The encoder that ranks again, loaded once; the library's own when it is the same."""
-        name, row = _absolute_name(wanted.encoder), encoder_row(wanted.encoder)[0]
+        name, row = absolute_name(wanted.encoder), encoder_row(wanted.encoder)[0]
         kin = row.needs_weights and row.module == encoder_row(self.source.name)[0].module
         fresh = dataclasses.replace(self.source, name=name) if kin else EncoderSource(name)
         source = self.manifest().source_of(name) or fresh
         if wanted.weights:
-            source = dataclasses.replace(source, weights=_absolute_folder(wanted.weights))
+            source = dataclasses.replace(source, weights=absolute_folder(wanted.weights))
         if source == self.source:
             return self.encoder
         if row.needs_weights and not source.weights:
             raise UsageError(f"re-ranker {source.name!r} needs weights: give a folder or a hub id (--rerank-weights)")
         if not wanted.weights:
-            _check_remembered(source.weights, "--rerank-weights DIR")
+            check_remembered(source.weights, "--rerank-weights DIR")
         if source not in self._rerankers:
-            self._rerankers[source] = self._sibling(source) or self._load(source)
+            self._rerankers[source] = self._sibling(source) or load(source, self.settings)
         return self._rerankers[source]
 
     def _sibling(self, source: EncoderSource) -> Encoder | None:
@@ -369,22 +368,11 @@ class Library:
         same = source == dataclasses.replace(self.source, name=source.name)
         return self.encoder.sibling(source.name) if same and isinstance(self.encoder, Shared) else None
 
-    def _load(self, source: EncoderSource) -> Encoder:
-        from ivsearch.encode import load_encoder
-
-        return load_encoder(
-            source.name,
-            weights=source.weights or None,
-            device=self.settings.device,
-            dtype=self.settings.dtype,
-            preprocess=source.preprocess or None,
-            attention=self.settings.attention,
-        )
-
     def searcher(self) -> Search:
         """What searches: opened once, and anew when the library has changed since."""
-        space = self._space()
         with self._search_lock:
+            self._follow()
+            space = self._space()
             search = self._search
             if search is None or self._stamp != self.catalog.clip_stamp(space):
                 if search is None or search.index.is_outdated(self.folder / "index"):
@@ -393,7 +381,32 @@ class Library:
                 for complaint in more:
                     search.complain(complaint)
                 self._search = search
+            if self._not_followed:
+                search.complain(self._not_followed)
             return search
+
+    def _follow(self) -> None:
+        """Another process may have switched to another Space. Its encoder is loaded, unless this one was named; where
+        that cannot be done, searches go on in the Space they were in while that is there."""
+        space, manifest = self.encoder.space, self.manifest()
+        before, self._active = self._active, manifest.active
+        is_named = self.settings.encoder or self.settings.weights or self.settings.preprocess
+        if is_named or before is None or manifest.active in (None, before, space):
+            return
+        source = source_of(self.settings, manifest)
+        try:
+            check_source(source, self.settings)
+            encoder = load(source, self.settings)
+        except IvsearchError as error:
+            if space not in self.catalog.spaces():
+                raise
+            self._not_followed = (
+                f"this library was switched to {source.name}, which cannot be loaded here: {error}. "
+                f"Searching with {self.source.name} meanwhile"
+            )
+            return
+        self.__dict__["encoder"], self.__dict__["source"] = encoder, source
+        self._search, self._not_followed = None, ""
 
     def _opened_search(self, space: Space) -> Search:
         from ivsearch.search.search import Search
@@ -468,6 +481,52 @@ class Library:
             + f" --library {self.folder}"
         )
 
+    # ---- Spaces ----
+
+    def spaces(self) -> list[SpaceState]:
+        """The Spaces side by side, the active one first."""
+        return spaces.list_spaces(self.folder, self.catalog, self.manifest())
+
+    def add_space(
+        self, *, switches: bool = True, on_progress: Callable[[ReencodingState], None] = lambda state: None
+    ) -> Iterator[Ingested | Skipped]:
+        """Encodes all that the library holds with this encoder, beside the Space in use; goes on where it stopped.
+
+        Yields what was encoded, and the files that could not be. ``switches``: when no Media is missing, searches use
+        it. Raises LibraryBusy when another re-encoding is under way, UsageError when there is nothing to encode.
+        """
+        from ivsearch.indexing import reading_options
+        from ivsearch.reencoding import Reencoding
+
+        rate = self.manifest().fps or self.settings.fps
+        reencoding = Reencoding(
+            self.folder,
+            self.catalog,
+            self.source,
+            lambda: self.encoder,
+            lambda encoder: reading_options(self.settings, encoder, rate),
+            switches=switches,
+            on_progress=on_progress,
+        )
+        yield from reencoding.run()
+
+    def reencoding(self) -> ReencodingState | None:
+        """How far the latest re-encoding is, in whichever process; None when there was none."""
+        return read_state(self.folder)
+
+    def use_space(self, wanted: str, *, anyway: bool = False) -> Space:
+        """Makes searches use the Space of that key or encoder. Raises UsageError when it lacks Media, unless
+        ``anyway``."""
+        return spaces.use(self.folder, self.catalog, wanted, anyway=anyway)
+
+    def switch_back(self) -> Space:
+        """Makes searches use the Space that they used before the last switch. Raises UsageError when it lacks Media."""
+        return spaces.back(self.folder, self.catalog)
+
+    def drop_space(self, wanted: str) -> str:
+        """Frees what a Space takes; its key. Raises UsageError for the active one."""
+        return spaces.drop(self.folder, self.catalog, wanted)
+
     # ---- care ----
 
     def remove(self, paths: str | Path | Sequence[str | Path]) -> list[Removed]:
@@ -477,20 +536,7 @@ class Library:
         return care.remove(self.folder, self.catalog, _absolute(paths))
 
     def stats(self) -> Stats:
-        spaces = tuple(self.catalog.spaces())
-        active = self.manifest().active
-        return Stats(
-            folder=self.folder,
-            space=active,
-            spaces=spaces,
-            totals=self.catalog.totals(active),
-            skipped=tuple(self.catalog.skipped()),
-            catalog_bytes=_bytes_of(self.folder.glob("catalog.db*")),
-            vector_bytes=_bytes_of((self.folder / "vectors").rglob("*")),
-            index_bytes=_bytes_of((self.folder / "index").rglob("*")),
-            thumb_bytes=_bytes_of((self.folder / "thumbs").rglob("*")),
-            visual_token_bytes=_bytes_of((self.folder / VISUAL_TOKENS).rglob("*")),
-        )
+        return measure(self.folder, self.catalog, self.manifest().active)
 
     def verify(self) -> Iterator[str]:
         """Reads everything there is and yields what is wrong, in words; nothing when all is well."""
@@ -522,53 +568,3 @@ def _absolute(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """One path or several, absolute, links not followed."""
     several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     return [Path(os.path.abspath(path)) for path in several]
-
-
-def _active_name(manifest: Manifest) -> str:
-    """The encoder of the active Space as it was typed; in older libraries, as it calls itself."""
-    if manifest.active is None:
-        return ""
-    source = manifest.encoders.get(manifest.active.key)
-    return source.name if source else manifest.active.encoder
-
-
-def _absolute_folder(weights: str) -> str:
-    """A folder so that it is found from anywhere; a hub id as it is."""
-    path = Path(weights).expanduser()
-    return os.path.abspath(path) if path.exists() else weights
-
-
-def _absolute_name(name: str) -> str:
-    """An encoder's name, found from anywhere: its variant made absolute where that is a folder, or for open_clip a
-    model and the file of its weights."""
-    stem, _, variant = name.partition(":")
-    model, _, file = variant.partition("/")
-    if variant and Path(variant).expanduser().is_dir():
-        return f"{stem}:{_absolute_folder(variant)}"
-    if stem == "openclip" and Path(file).expanduser().is_file():
-        return f"{stem}:{model}/{_absolute_folder(file)}"
-    return name
-
-
-def _path_in(name: str) -> str:
-    """The folder or file at the end of a name that ``_absolute_name`` gave; empty when there is none."""
-    variant = name.partition(":")[2]
-    candidates = (variant, variant.partition("/")[2])
-    return next((each for each in candidates if Path(each).is_absolute()), "")
-
-
-def _check_remembered(path: str, advice: str) -> None:
-    """Raises WeightsError when the folder or file that the library remembers is not there any more."""
-    if Path(path).is_absolute() and not Path(path).exists():
-        raise WeightsError(
-            f"the weights this library was made with were in {path}, which is not there any more: "
-            f"say where they are now ({advice})"
-        )
-
-
-def _without(encoders: Mapping[str, EncoderSource], key: str) -> dict[str, EncoderSource]:
-    return {each: source for each, source in encoders.items() if each != key}
-
-
-def _bytes_of(paths: Iterator[Path]) -> int:
-    return sum(path.stat().st_size for path in paths if path.is_file())

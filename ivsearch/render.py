@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 from ivsearch.domain import (
     Answer,
+    Hit,
     Hits,
     Ingested,
     MediaKind,
     Modality,
     Outcome,
+    Query,
     Removed,
     Skipped,
+    Term,
     TextRead,
     TextRemoved,
     Verdict,
@@ -27,6 +30,10 @@ from ivsearch.plain_text import clock, printable
 if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent
     from ivsearch.pipeline import Progress
+
+
+# Words of a hit that are shown: a line of subtitles, or two.
+WORDS_WIDTH = 100
 
 
 def span(start_s: float, end_s: float) -> str:
@@ -56,7 +63,7 @@ def short_path(path: Path) -> str:
 
 
 def hits_text(hits: Hits) -> str:
-    """A line a hit: rank, score, moment, path."""
+    """A line a hit: rank, score, moment, path; below it the words that were found there."""
     if not hits.hits:
         return "nothing found"
     rows = [
@@ -66,9 +73,54 @@ def hits_text(hits: Hits) -> str:
     width = max(len(when) for _, _, when, _ in rows)
     digits = max(len(score) for _, score, _, _ in rows)  # one more where a score is negative
     return "\n".join(
-        f"{rank}  {score:>{digits}}  {when:<{width}}  {short_path(hit.path)}  (clip {hit.clip_id})"
+        f"{rank}  {score:>{digits}}  {when:<{width}}  {short_path(hit.path)}  (clip {hit.clip_id})" + _words_text(hit)
         for rank, score, when, hit in rows
     )
+
+
+def _words_text(hit: Hit) -> str:
+    """``subtitle: “…”``, a line of each kind of words, with its share of the score."""
+    said = [each for each in hit.contributions if each.text]
+    return "".join(
+        f"\n      {each.modality.value}: “{_shortened(printable(each.text))}”  ({100 * each.share:.0f} % of the score)"
+        for each in said
+    )
+
+
+def _shortened(words: str, width: int = WORDS_WIDTH) -> str:
+    return words if len(words) <= width else words[: width - 1] + "…"
+
+
+def query_text(query: Query) -> str:
+    """A query on one line, much as it would be typed."""
+    terms = query.terms or (Term(query.text, query.image, query.clip_id, region=query.region),)
+    words = []
+    for place, term in enumerate(terms):
+        sign = "- " if term.weight < 0 else "+ " if place else ""
+        words.append(sign + _term_text(term))
+    for then in query.then:
+        steps = " ".join(_term_text(term) for term in then.terms)
+        words.append(f"--then {steps} --within {length(then.within_s)}")
+    filters = query.filters
+    words += [f"--path {glob}" for glob in filters.paths]
+    words += [f"--kind {filters.kind.value}"] if filters.kind else []
+    for option, time_s in (("min", filters.min_duration_s), ("max", filters.max_duration_s)):
+        words += [f"--{option}-duration {length(time_s)}"] if time_s is not None else []
+    for option, moment in (("after", filters.after), ("before", filters.before)):
+        words += [f"--{option} {moment:%Y-%m-%dT%H:%M:%S}"] if moment is not None else []
+    return printable(" ".join(words))
+
+
+def _term_text(term: Term) -> str:
+    weight = "" if abs(term.weight) == 1 else f"{abs(term.weight):g}:"
+    if term.text is not None:
+        return f'{weight}"{term.text}"'
+    if term.clip_id is not None:
+        part = "" if term.start_s is None or term.end_s is None else f"@{term.start_s:g}-{term.end_s:g}"
+        return f"{weight}clip:{term.clip_id}{part}"
+    region = term.region
+    part = "" if region is None else f"#{region.x:g},{region.y:g},{region.width:g},{region.height:g}"
+    return f"{weight}{term.image}{part}"
 
 
 def _when(kind: MediaKind, start_s: float, end_s: float) -> str:

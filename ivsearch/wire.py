@@ -8,6 +8,7 @@ from typing import Any
 from ivsearch.domain import (
     Answer,
     Citation,
+    Contribution,
     Filters,
     Hit,
     Hits,
@@ -44,7 +45,8 @@ def moment(noun: Moment) -> dict[str, Any]:
 
 
 def hit(noun: Hit) -> dict[str, Any]:
-    """``retrieval_score`` only where the hit was ranked again, ``steps`` only of a sequence."""
+    """``retrieval_score`` only where the hit was ranked again, ``steps`` only of a sequence,
+    ``contributions`` only where words were looked at, too."""
     again = {} if noun.retrieval_score is None else {"retrieval_score": round(noun.retrieval_score, SCORE_DIGITS)}
     return {
         "rank": noun.rank,
@@ -58,6 +60,18 @@ def hit(noun: Hit) -> dict[str, Any]:
         "end_s": round(noun.end_s, TIME_DIGITS),
         "moment": moment(noun.moment),
         **({"steps": [moment(each) for each in noun.steps]} if noun.steps else {}),
+        **({"contributions": [contribution(each) for each in noun.contributions]} if noun.contributions else {}),
+    }
+
+
+def contribution(noun: Contribution) -> dict[str, Any]:
+    """``text`` only where words were found."""
+    return {
+        "modality": noun.modality.value,
+        "rank": noun.rank,
+        "score": round(noun.score, SCORE_DIGITS),
+        "share": round(noun.share, SCORE_DIGITS),
+        **({"text": noun.text} if noun.text else {}),
     }
 
 

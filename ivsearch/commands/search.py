@@ -7,29 +7,31 @@ from dataclasses import replace
 from datetime import datetime
 
 import click
+from click.core import ParameterSource
 
 from ivsearch import wire
+from ivsearch.commands.asked import Dashed, asked
 from ivsearch.commands.options import (
     echo_json,
     echo_jsonl,
     encoder_options,
-    existing,
     filter_options,
     filters_of,
     json_option,
     library_option,
     one_format,
     opened,
-    readable,
     warn,
 )
-from ivsearch.domain import Query, Reranking
+from ivsearch.domain import Filters, Hits, Only, Reranking
+from ivsearch.plain_text import clock
 from ivsearch.render import hits_text
 
 NOTHING_MATCHED = 1
 
 
 @click.command(
+    cls=Dashed,
     epilog="""\b
 Examples:
   ivsearch search a cat jumps on a sofa
@@ -37,12 +39,35 @@ Examples:
   ivsearch search "red car" --kind video --path '*/2024/*' --min-duration 1m
   ivsearch search --image beach.jpg --json
   ivsearch search --clip 1234                 # more like this one
+  ivsearch search "a dog" + ./beach.jpg - snow
+  ivsearch search 2:"red car" + clip:1234
+  ivsearch search --image street.jpg --region 10%,40%,30%,50%
+  ivsearch search "a cat" --then "a dog" --within 20s
+  ivsearch search "red car" --kind video --save cars
+  ivsearch search @cars --new                 # only in what was indexed since
+  ivsearch search "a cat" --open              # play the best hit
+  ivsearch search "abandon ship" --only text  # in subtitles, speech, on screen
   ivsearch search "a red car" --rerank internvl-g --rerank-weights DIR
-"""
+""",
 )
-@click.argument("text", nargs=-1, metavar="[TEXT]...")
+@click.argument("text", nargs=-1, metavar="[TEXT]... | [TERM] [+|- TERM]... | @NAME")
 @click.option("--image", metavar="FILE", help="Find what looks like this image.")
+@click.option("--region", metavar="X,Y,W,H", help="Only this part of --image: shares, percentages or pixels.")
 @click.option("--clip", type=int, metavar="ID", help="Find what looks like this clip of the library.")
+@click.option("--then", "thens", multiple=True, metavar="TEXT", help="What must follow in the same video. Repeatable.")
+@click.option(
+    "--within", multiple=True, metavar="TIME", help="How soon after the step before has ended (default: 30 s)."
+)
+@click.option("--save", metavar="NAME", help="Keep the query in the library; @NAME runs it again.")
+@click.option("--new", is_flag=True, help="With @NAME: only in what was indexed since it was last run.")
+@click.option(
+    "--open",
+    "to_open",
+    is_flag=False,
+    flag_value="1",
+    metavar="[N]",
+    help="Open hit N (default: the first) in a player, at the right second.",
+)
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="How many hits.")
 @click.option(
     "--per-media", type=click.IntRange(1), help="At most so many hits of one file (default: as few as fill -k hits)."
@@ -55,6 +80,9 @@ Examples:
 )
 @click.option("--rerank-depth", type=click.IntRange(1), help="How many hits it judges (default: 20).")
 @click.option("--rerank-itm", is_flag=True, help="By its image-text matching head (experimental; texts only).")
+@click.option(
+    "--only", type=click.Choice([each.value for each in Only]), help="Look at words in the footage, or pictures."
+)
 @filter_options
 @library_option
 @encoder_options
@@ -63,13 +91,20 @@ Examples:
 def command(
     text: tuple[str, ...],
     image: str | None,
+    region: str | None,
     clip: int | None,
+    thens: tuple[str, ...],
+    within: tuple[str, ...],
+    save: str | None,
+    new: bool,
+    to_open: str | None,
     k: int,
     per_media: int | None,
     rerank: str | None,
     rerank_weights: str | None,
     rerank_depth: int | None,
     rerank_itm: bool,
+    only: str | None,
     paths: tuple[str, ...],
     kind: str | None,
     min_duration: str | None,
@@ -87,26 +122,67 @@ def command(
 ) -> None:
     """Find moments by a text in any language, an image or a clip. The best comes first."""
     one_format(as_json, jsonl)
-    words = " ".join(text).strip()
-    if sum((bool(words), image is not None, clip is not None)) != 1:
-        raise click.UsageError("say what to look for: a text, or --image FILE, or --clip ID (one of them)")
-    readable(words)
+    rank = _rank(to_open)
     again = _reranking(rerank, rerank_weights, rerank_depth, rerank_itm)
     filters = filters_of(paths, kind, min_duration, max_duration, after, before)
-    query = Query(words or None, existing(image) if image is not None else None, clip, filters)
+    saved = _saved_name(text)
+    if new and saved is None:
+        raise click.UsageError("--new goes with a saved query: `ivsearch search @NAME --new`")
+    if saved is not None and (save or image or region or clip or thens or within or filters != Filters()):
+        raise click.UsageError(f"@{saved} is run as it was saved: leave the other options of the query out")
+    if saved is not None and only:
+        raise click.UsageError(f"@{saved} looks at everything: leave --only out, or write the text")
+    query = None if saved is not None else asked(text, image, clip, region, thens, within, filters)
     with opened(
         library=library, encoder=encoder, weights=weights, device=device, dtype=dtype, preprocess=preprocess
     ) as lib:
-        hits = lib.find(query, k=k, per_media=per_media, rerank=again)
+        if saved is not None:
+            given = click.get_current_context().get_parameter_source("k") is not ParameterSource.DEFAULT
+            hits = lib.find_saved(saved, k=k if given else None, per_media=per_media, rerank=again, new=new)
+        else:
+            assert query is not None
+            hits = lib.find(query, k=k, per_media=per_media, rerank=again, only=Only(only) if only else None)
+        if save is not None:
+            lib.save_query(save, hits.query, k=k, per_media=per_media)
         warn(lib.searcher().complaints)
+        player = lib.settings.player
     if as_json:
         echo_json(wire.hits(hits))
     elif jsonl:
         echo_jsonl(wire.hit(hit) for hit in hits.hits)
     else:
         click.echo(hits_text(hits))
+    if rank is not None and hits.hits:
+        _open(hits, rank, player)
     if not hits.matched:
         sys.exit(NOTHING_MATCHED)
+
+
+def _saved_name(words: tuple[str, ...]) -> str | None:
+    return words[0][1:] if len(words) == 1 and words[0].startswith("@") and len(words[0]) > 1 else None
+
+
+def _rank(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise click.UsageError(
+            f"--open takes the rank of a hit, not {text!r}: write --open=1, or --open after the text"
+        )
+    return int(text)
+
+
+def _open(hits: Hits, rank: int, player: str) -> None:
+    # Here, so that `ivsearch search` need not look for players it does not need.
+    from ivsearch.commands.player import open_hit
+
+    started = open_hit(hits, rank, player)
+    if not started.at_start:
+        click.echo(
+            f"{started.words[0]} opens it at the beginning: go to {clock(hits[rank - 1].moment.start_s)}, or install "
+            "mpv or vlc",
+            err=True,
+        )
 
 
 def _reranking(encoder: str | None, weights: str | None, depth: int | None, itm: bool) -> Reranking | None:

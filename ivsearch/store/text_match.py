@@ -41,9 +41,11 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """``idf``: the inverse document frequency of each word of a query. ``mean_tokens``: length of a line on average."""
+    """``idf``: the inverse document frequency of each word of a query. ``rarest``: that of a word in one line alone.
+    ``mean_tokens``: length of a line on average."""
 
     idf: Mapping[Word, float]
+    rarest: float
     mean_tokens: float
 
     @property
@@ -52,9 +54,16 @@ class Weights:
 
 
 def weigh(counts: Mapping[Word, int], n_lines: int, n_tokens: int) -> Weights:
-    """``counts``: in how many of the lines each word is. BM25's inverse document frequency, kept above zero."""
-    idf = {word: math.log1p(max(0.0, n_lines - count + 0.5) / (count + 0.5)) for word, count in counts.items()}
-    return Weights(idf, n_tokens / max(1, n_lines))
+    """``counts``: in how many of the lines each word is. BM25's inverse document frequency, kept above zero.
+
+    A word that is in no line weighs as one that is in a single line: in a small library many a common word is missing.
+    """
+    idf = {word: _idf(max(1, count), n_lines) for word, count in counts.items()}
+    return Weights(idf, _idf(1, n_lines), n_tokens / max(1, n_lines))
+
+
+def _idf(count: int, n_lines: int) -> float:
+    return math.log1p(max(0.0, n_lines - count + 0.5) / (count + 0.5))
 
 
 def worth_seeking(weights: Weights, counts: Mapping[Word, int], min_coverage: float, most_lines: int) -> list[Word]:

@@ -50,12 +50,13 @@ class HeldTrack:
 
 @dataclass(frozen=True, slots=True)
 class FoundText:
-    """Words in a Media that fit a query."""
+    """Words in a Media that fit a query. ``rarest``: the rarity of a word that is in a single line of this library."""
 
     media_id: MediaId
     source: Modality
     language: str
     fit: Fit
+    rarest: float
 
 
 class Texts:
@@ -145,7 +146,9 @@ class Texts:
             tracks = _tracks(connection, list(of_tracks))
         chosen = None if among is None else set(among)
         found = [
-            FoundText(tracks[track_id].media_id, tracks[track_id].source, tracks[track_id].language, fit)
+            FoundText(
+                tracks[track_id].media_id, tracks[track_id].source, tracks[track_id].language, fit, weights.rarest
+            )
             for track_id, rows in of_tracks.items()
             if chosen is None or tracks[track_id].media_id in chosen
             for fit in fits(rows, wanted, weights, min_coverage)

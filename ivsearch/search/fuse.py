@@ -1,0 +1,115 @@
+"""fuse: hits of pictures and words found in the footage → one ranking, by weighted reciprocal rank.
+
+Cormack, Clarke and Büttcher 2009, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods":
+each list gives 1 / (60 + rank). Here a list is a modality (pictures, subtitles, speech, words on screen), what counts
+once is a moment, and what words give depends on how much of the query they hold: all that was asked for comes before
+pictures, a part of it only moves up what pictures have found too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ivsearch.domain import Contribution, Hit, Hits, Modality, Moment
+from ivsearch.search.texts import TextHit
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """The figures behind these are in benchmarks/LOG.md.
+
+    ``constant``: the 60 of reciprocal rank fusion. Weights are those of a modality; pictures have 1. Words that hold
+    at least ``whole_coverage`` of the query and weigh ``whole_rarity`` nats or more have ``whole_weight``, which brings
+    them before pictures; the others have ``part_weight``. ``min_coverage``: with less they are left out.
+    """
+
+    constant: float = 60.0
+    whole_coverage: float = 0.9
+    whole_rarity: float = 4.0
+    whole_weight: float = 2.0
+    part_weight: float = 0.5
+    min_coverage: float = 0.6
+    picture_depth: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one modality gives a moment."""
+
+    modality: Modality
+    rank: int
+    score: float
+    points: float
+    text: str
+
+
+def is_whole(text: TextHit, fusion: Fusion) -> bool:
+    """Whether the words hold all that was asked for, and not just words that are everywhere."""
+    return text.coverage >= fusion.whole_coverage and text.rarity >= min(fusion.whole_rarity, text.rarest)
+
+
+def fuse(pictures: Hits, texts: Sequence[TextHit], fusion: Fusion) -> Hits:
+    """One ranking of both. Without texts it is that of the pictures, untouched.
+
+    A Hit's score is then its share of the highest score there can be, in (0, 1]; ``contributions`` have the scores that
+    each modality gave. ``matched``: something of the pictures stands out, or some words hold all that was asked for.
+    """
+    if not texts:
+        return pictures
+    shares: dict[int, list[_Share]] = {}
+    hits = list(pictures.hits)
+    for at, hit in enumerate(hits):
+        points = 1.0 / (fusion.constant + hit.rank)
+        shares[at] = [_Share(Modality.PICTURE, hit.rank, hit.score, points, "")]
+    for modality, of_modality in _by_modality(texts).items():
+        for rank, text in enumerate(of_modality, 1):
+            weight = fusion.whole_weight if is_whole(text, fusion) else fusion.part_weight
+            share = _Share(modality, rank, text.coverage, weight / (fusion.constant + rank), text.text)
+            same = _same_moment(hits, text)
+            if same is None:
+                hits.append(text.hit)
+                shares[len(hits) - 1] = [share]
+            elif all(each.modality is not modality for each in shares[same]):
+                shares[same].append(share)
+                hits[same] = _with_words(hits[same], text, is_whole(text, fusion))
+    best = (1 + fusion.whole_weight * len(Modality)) / (fusion.constant + 1)
+    totals = {at: sum(share.points for share in shares[at]) for at in shares}
+    order = sorted(shares, key=lambda at: (-totals[at], at))
+    fused = [
+        replace(
+            hits[at],
+            rank=rank,
+            score=totals[at] / best,
+            contributions=tuple(
+                Contribution(share.modality, share.rank, share.score, share.points / totals[at], share.text)
+                for share in sorted(shares[at], key=lambda share: -share.points)
+            ),
+        )
+        for rank, at in enumerate(order, 1)
+    ]
+    matched = pictures.matched or any(is_whole(text, fusion) for text in texts)
+    return replace(pictures, hits=tuple(fused), matched=matched)
+
+
+def _by_modality(texts: Sequence[TextHit]) -> Mapping[Modality, list[TextHit]]:
+    found: dict[Modality, list[TextHit]] = {}
+    for text in texts:
+        found.setdefault(text.modality, []).append(text)
+    return found
+
+
+def _same_moment(hits: Sequence[Hit], text: TextHit) -> int | None:
+    """The hit whose span the words were said or shown in."""
+    for at, hit in enumerate(hits):
+        touches = hit.start_s < text.hit.end_s and text.hit.start_s < hit.end_s
+        same = (hit.start_s, hit.end_s) == (text.hit.start_s, text.hit.end_s)
+        if hit.media_id == text.hit.media_id and (touches or same):
+            return at
+    return None
+
+
+def _with_words(hit: Hit, text: TextHit, whole: bool) -> Hit:
+    """A hit of pictures in which words were found: they say where, when they hold all that was asked for."""
+    span = replace(hit, start_s=min(hit.start_s, text.hit.start_s), end_s=max(hit.end_s, text.hit.end_s))
+    return replace(span, moment=Moment(text.hit.start_s, text.hit.end_s, hit.moment.score)) if whole else span
