@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ivsearch.clips import Cutting, cut, middle_frame
 from ivsearch.domain import FrameVectors, Media, MediaId, Skipped
 from ivsearch.encode.encoder import Encoder
+from ivsearch.errors import LibraryDamaged
 from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, Opened, default_workers
 from ivsearch.store.catalog import Encoded, Encoding, PathRow, Record
 from ivsearch.store.thumbs import Thumbs
@@ -49,6 +51,13 @@ class Options:
     def sampling(self) -> str:
         """Noted with every Encoding: a Media sampled otherwise is encoded anew."""
         return f"fps={self.fps:g} gate={'on' if self.gate else 'off'}"
+
+    def sampled_as(self, sampling: str) -> Options:
+        """With the frames that such a note stands for. Raises LibraryDamaged when it makes no sense."""
+        match = re.fullmatch(r"fps=([0-9.e+-]+) gate=(on|off)", sampling)
+        if match is None:
+            raise LibraryDamaged(f"nobody knows how frames were chosen by {sampling!r}: run `ivsearch verify`")
+        return replace(self, fps=float(match[1]), gate=match[2] == "on")
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ivsearch.domain import Clip, Filters, Media, MediaId, MediaKind, Skipped, Space
-from ivsearch.store import changes, schema, tables
+from ivsearch.store import changes, checks, schema, tables
 from ivsearch.store.changes import ClipChanges, ClipStamp
 from ivsearch.store.engine import Connections, Database
 from ivsearch.store.matching import matching_media
@@ -60,6 +60,7 @@ class Catalog:
         self.reader: Connections = self._database.reader
         self.writer: Connections = self._database.writer
         try:
+            self._database.check_encoding()
             schema.upgrade(self.reader, self.writer)  # does nothing when the schema is the newest
         except BaseException:
             self.close()
@@ -67,6 +68,22 @@ class Catalog:
 
     def close(self) -> None:
         self._database.close()
+
+    # ---- whose it is ----
+
+    def library_id(self) -> str:
+        """Of the library it belongs to; empty while it belongs to none."""
+        with self.reader.begin() as connection:
+            return connection.scalar(sa.select(tables.identity.c.library_id)) or ""
+
+    def claim(self, library_id: str) -> str:
+        """Makes it belong to a library, unless it belongs to one already. Returns whose it is then."""
+        mine = tables.identity.c.library_id
+        if owner := self.library_id():
+            return owner
+        with self.writer.begin() as connection:
+            connection.execute(sa.update(tables.identity).where(mine.is_(None)).values(library_id=library_id))
+            return str(connection.scalar(sa.select(mine)))
 
     def only_writer(self) -> AbstractContextManager[None]:
         """Held for a whole run, beside the lock of the library's folder. Raises LibraryBusy when another has it."""
@@ -128,6 +145,8 @@ class Catalog:
                 self._link(connection, paths)
 
     def _link(self, connection: sa.Connection, paths: Sequence[PathRow]) -> None:
+        if not paths:
+            return
         rows = [path_row(path) for path in paths]
         self._note_loose(connection, rows)
         connection.execute(self._upsert(tables.path), rows)
@@ -335,16 +354,21 @@ class Catalog:
                 skipped=count(tables.skipped),
             )
 
+    def size_bytes(self) -> int:
+        """On disk, with indexes and what SQLite has beside its file."""
+        if self.url.get_backend_name() == "postgresql":
+            with self.reader.begin() as connection:
+                return connection.scalar(sa.select(sa.func.pg_database_size(sa.func.current_database()))) or 0
+        file = self._database.file
+        return sum(path.stat().st_size for path in file.parent.glob(f"{file.name}*") if path.is_file())
+
     def complaints(self) -> Iterator[str]:
         """What the database itself finds wrong; nothing when all is well."""
-        if self.url.get_backend_name() != "sqlite":
-            return
         with self.reader.begin() as connection:
-            for (text,) in connection.exec_driver_sql("PRAGMA integrity_check").all():
-                if text != "ok":
-                    yield f"catalog: {text}"
-            for row in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
-                yield f"catalog: row {row[1]} of {row[0]} points at a missing row of {row[2]}"
+            if connection.dialect.name == "sqlite":
+                yield from checks.sqlite_complaints(connection)
+            else:
+                yield from checks.postgresql_complaints(connection)
 
     def _insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
         return (postgresql if self.url.get_backend_name() == "postgresql" else sqlite).insert(table)

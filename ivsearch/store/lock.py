@@ -15,12 +15,12 @@ NAME = "writer.lock"
 
 
 @contextmanager
-def writer_lock(folder: Path) -> Iterator[None]:
+def writer_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Holds the library for writing. The system frees it when the process ends, however it ends.
 
-    Raises LibraryBusy at once when another process has it. Readers need no lock.
+    Raises LibraryBusy when another process has it, and still after ``wait_s``. Readers need no lock.
     """
-    lock = FileLock(folder / NAME, timeout=0)
+    lock = FileLock(folder / NAME, timeout=wait_s)
     holder = folder / f"{NAME}.pid"
     try:
         lock.acquire()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ivsearch.domain import Space
@@ -30,13 +30,29 @@ class EncoderSource:
 class Manifest:
     """``active`` is the Space that searches use, ``fps`` the sampling rate the library was made with, ``roots`` the
     files and folders that were indexed and are looked at again when none is named, ``encoders`` how the encoder of each
-    Space was loaded, by the Space's key, the latest last."""
+    Space was loaded, by the Space's key, the latest last. ``previous`` is the Space that was active before, to go back
+    to; ``dropping`` are the keys of Spaces whose dropping has begun and not ended. ``library_id`` is in the
+    Catalog of the library, too; ``catalog`` is its URL, without a password, or empty where it is a file in the folder."""
 
     active: Space | None = None
     fps: float | None = None
     roots: tuple[str, ...] = ()
     encoders: Mapping[str, EncoderSource] = field(default_factory=dict)
+    previous: Space | None = None
+    dropping: tuple[str, ...] = ()
+    library_id: str = ""
+    catalog: str = ""
     format: int = FORMAT
+
+    def switched(self, space: Space) -> Manifest:
+        """With ``space`` as the active one, and the one that was so far to go back to."""
+        return self if space == self.active else replace(self, active=space, previous=self.active)
+
+    def without(self, key: str) -> Manifest:
+        """With a Space of that key forgotten, but for its being dropped."""
+        encoders = {each: source for each, source in self.encoders.items() if each != key}
+        previous = None if self.previous and self.previous.key == key else self.previous
+        return replace(self, encoders=encoders, previous=previous, dropping=tuple(sorted({*self.dropping, key})))
 
     def source_of(self, name: str) -> EncoderSource | None:
         """How encoder ``name`` was loaded: for the active Space if that is its, else the latest time."""
@@ -67,6 +83,12 @@ def check_manifest(folder: Path) -> Iterator[str]:
             yield str(error)
 
 
+def unfinished_drops(folder: Path) -> Iterator[str]:
+    """Spaces whose dropping was stopped half-way, in words."""
+    for key in (read_manifest(folder) or Manifest()).dropping:
+        yield f"the space {key} is dropped only in part; `ivsearch spaces drop {key}` ends it"
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> list[Path]:
     """The copy first: whatever stops us, one of the two is whole. What is damaged is set aside; returns where to."""
     aside = []
@@ -89,13 +111,19 @@ def _read_copy(folder: Path) -> Manifest | None:
 def _read(path: Path) -> Manifest | None:
     try:
         table = unsealed(path.read_bytes())
-        active = table["active"]
+        active, previous = table["active"], table.get("previous")
         manifest = Manifest(
             active=None if active is None else Space(**active),
             fps=table["fps"],
             roots=tuple(table["roots"]),
             # Libraries made before there were encoders with weights do not have it.
             encoders={key: EncoderSource(**source) for key, source in table.get("encoders", {}).items()},
+            # Libraries made before Spaces could be switched by hand do not have these.
+            previous=None if previous is None else Space(**previous),
+            dropping=tuple(table.get("dropping", ())),
+            # Nor those of before a catalog could be elsewhere.
+            library_id=str(table.get("library_id", "")),
+            catalog=str(table.get("catalog", "")),
             format=int(table["format"]),
         )
     except FileNotFoundError:
