@@ -1,0 +1,117 @@
+"""Indexing: what has to be so before and after an ingest, in the folder and the manifest of a library."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ivsearch.encode.encoder import Encoder
+from ivsearch.errors import UsageError
+from ivsearch.settings import Settings
+from ivsearch.spaces import check_not_dropping
+from ivsearch.store.catalog import Catalog
+from ivsearch.store.coverage import all_media
+from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
+from ivsearch.store.ownership import claim
+from ivsearch.store.refresh import save_index
+from ivsearch.store.thumbs import Thumbs
+from ivsearch.store.turns import writers_turn
+from ivsearch.store.vector_store import VectorStore
+from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
+from ivsearch.store.visual_tokens import keep_only
+
+if TYPE_CHECKING:
+    from ivsearch.ingest import IngestEvent
+    from ivsearch.pipeline import Options, Progress
+
+
+def index(
+    folder: Path,
+    catalog: Catalog,
+    roots: Sequence[Path],
+    *,
+    load: Callable[[], Encoder],
+    source: EncoderSource,
+    settings: Settings,
+    fps: float | None,
+    on_progress: Callable[[Progress], None],
+) -> Iterator[IngestEvent]:
+    """Brings the Space of the encoder that ``load`` gives up to date with files and folders, and makes it the active
+    one when every Media is in it. Raises as ``Library.index`` does."""
+    from ivsearch.ingest import Ingest
+
+    with writers_turn(folder, catalog):
+        manifest = read_manifest(folder) or Manifest()
+        encoder = load()
+        options = reading_options(settings, encoder, manifest.fps or settings.fps if fps is None else fps)
+        space = encoder.space
+        claim(folder, catalog)
+        manifest = read_manifest(folder) or Manifest()
+        check_not_dropping(manifest, space.key)
+        catalog.add_space(space)
+        # A path that is not there is reported, not remembered.
+        there = {str(root) for root in roots if os.path.lexists(root)}
+        others = {key: each for key, each in manifest.encoders.items() if key != space.key}
+        manifest = dataclasses.replace(
+            manifest,
+            active=manifest.active or space,
+            fps=options.fps,
+            roots=tuple(sorted({*manifest.roots, *there})),
+            encoders={**others, space.key: source},
+        )
+        write_manifest(folder, manifest)
+        # Before new clip ids are given out: the index must not hold ids that this catalog will give again.
+        save_index(folder, catalog, space)
+        thumbs = Thumbs(folder / "thumbs")
+        ingest = Ingest(
+            roots,
+            catalog=catalog,
+            vectors=VectorStore(folder / "vectors", space),
+            thumbs=thumbs,
+            encoder=encoder,
+            options=options,
+            on_progress=on_progress,
+        )
+        try:
+            yield from ingest.run()
+        finally:
+            # Also after Ctrl-C: what was committed is searchable at once and the next search starts quickly.
+            save_index(folder, catalog, space)
+        # Of all Spaces: what is known of a Media by its times is theirs together.
+        kept = all_media(catalog)
+        thumbs.keep_only(kept)
+        keep_only(folder / VISUAL_TOKENS, kept)
+        gone = {str(event) for event in ingest.gone_roots()}
+        manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
+        write_manifest(folder, manifest.switched(space) if catalog.is_complete(space) else manifest)
+        yield from _index_texts(catalog, roots, settings)
+
+
+def _index_texts(catalog: Catalog, roots: Sequence[Path], settings: Settings) -> Iterator[IngestEvent]:
+    """The words beside and inside the media, after their pictures."""
+    from ivsearch.ingest_texts import SidecarPass, paths_in, read_embedded
+
+    if not settings.subtitles:
+        return
+    rows = paths_in(catalog, roots)
+    yield from SidecarPass(catalog, rows).run()
+    yield from read_embedded(catalog, rows, stall_s=settings.stall_s)
+
+
+def reading_options(settings: Settings, encoder: Encoder, fps: float) -> Options:
+    """How files are read for ``encoder``. Raises UsageError for a rate that makes no sense."""
+    from ivsearch.pipeline import Options
+
+    if not 0 < fps <= 1000:
+        raise UsageError(f"--fps must be above 0 and at most 1000, not {fps:g}")
+    return Options(
+        fps=fps,
+        workers=settings.workers or None,
+        batch=settings.batch or encoder.batch_size,
+        stall_s=settings.stall_s,
+        max_pixels=settings.max_pixels,
+        strict_hash=settings.strict_hash,
+    )

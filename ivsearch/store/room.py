@@ -1,0 +1,54 @@
+"""What a library holds and how much room it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ivsearch.domain import Skipped, Space
+from ivsearch.store.catalog import Catalog, Totals
+from ivsearch.store.ownership import remembered_as
+from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a Library holds and how much room it takes. ``space`` is the active one. ``catalog`` is where that
+    is, empty for the file in the folder."""
+
+    folder: Path
+    space: Space | None
+    spaces: tuple[Space, ...]
+    totals: Totals
+    skipped: tuple[Skipped, ...]
+    catalog: str
+    catalog_bytes: int
+    vector_bytes: int
+    index_bytes: int
+    thumb_bytes: int
+    visual_token_bytes: int
+
+
+def measure(folder: Path, catalog: Catalog, active: Space | None) -> Stats:
+    return Stats(
+        folder=folder,
+        space=active,
+        spaces=tuple(catalog.spaces()),
+        totals=catalog.totals(active),
+        skipped=tuple(catalog.skipped()),
+        catalog=remembered_as(catalog, folder),
+        catalog_bytes=catalog.size_bytes(),
+        vector_bytes=bytes_below(folder / "vectors"),
+        index_bytes=bytes_below(folder / "index"),
+        thumb_bytes=bytes_below(folder / "thumbs"),
+        visual_token_bytes=bytes_below(folder / VISUAL_TOKENS),
+    )
+
+
+def bytes_below(folder: Path) -> int:
+    return bytes_of(folder.rglob("*"))
+
+
+def bytes_of(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.is_file())
