@@ -33,12 +33,12 @@ from ivsearch.ask import answer_question, load_chat
 from ivsearch.ask.chat import ChatModel
 from ivsearch.ask.evidence import gather
 from ivsearch.ask.finder import Finder
-from ivsearch.ask.gallery import Gallery, gallery_of
 from ivsearch.ask.question import read_question
-from ivsearch.ask.ranking import chance_lead, lead
 from ivsearch.ask.support import CLEAR, FOUND
 from ivsearch.domain import Answer, Embeddings, Filters, Hits, Query
 from ivsearch.encode.encoder import Encoder
+from ivsearch.scoring.gallery import Gallery, gallery_of
+from ivsearch.scoring.likelihood import chance_lead, lead
 
 WHERE = {
     "en": "Where can I see {}?",
@@ -141,7 +141,7 @@ class Without:
 
     def __init__(self, finder: Finder, file: str) -> None:
         self.catalog, self.vectors, self.encoder = finder.catalog, finder.vectors, finder.encoder
-        self.encode = finder.encode
+        self.encode, self.index = finder.encode, finder.index
         self._finder, self._file = finder, file
 
     def find(
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--library", required=True)
     parser.add_argument("--media", type=Path, default=Path(__file__).parents[2] / "shared" / "media")
     parser.add_argument("--chat", action="append", default=[], help="also with this chat model; may be repeated")
-    parser.add_argument("--calibrate", action="store_true", help="fit the curves of ivsearch/ask/support.py")
+    parser.add_argument("--calibrate", action="store_true", help="fit FINDING of ivsearch/scoring/likelihood.py")
     parser.add_argument("--show", type=int, default=0, help="print this many answers of every setting")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -305,7 +305,7 @@ def seconds(finder: Finder, asked: Sequence[Case]) -> float:
 
 def calibrate(finder: Finder, cases: Sequence[Case]) -> None:
     """Fits FINDING on the even files and shows on both halves what CLEAR keeps."""
-    gallery = gallery_of(finder)
+    gallery = gallery_of(finder.catalog, finder.index, finder.encoder)
     assert gallery is not None
     there, gone = (np.array([weigh(case, finder, gallery, drop) for case in cases]) for drop in (False, True))
     odd = np.array([case.odd for case in cases])
@@ -332,7 +332,9 @@ def weigh(case: Case, finder: Finder, gallery: Gallery, drop: bool) -> tuple[flo
         rivals[each.evidence.hit.media_id] = max(fit, rivals.get(each.evidence.hit.media_id, fit))
     best = int(np.argmax(fits))
     chance = gallery.scatter(vector) * chance_lead(gallery.n_clips)
-    return fits[best], lead(shown[best], fits[best], rivals, chance), shown[best].evidence.hit.path.name == case.file
+    hit = shown[best].evidence.hit
+    others = (fit for media_id, fit in rivals.items() if media_id != hit.media_id)
+    return fits[best], lead(fits[best], others, chance), hit.path.name == case.file
 
 
 def logistic(x: np.ndarray, y: np.ndarray, steps: int = 200) -> np.ndarray:

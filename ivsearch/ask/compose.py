@@ -10,9 +10,9 @@ from ivsearch.ask.finding import Finding, Gap
 from ivsearch.ask.phrases import PHRASES, Phrases
 from ivsearch.ask.question import Question, Step
 from ivsearch.ask.support import FOUND, SEEN
-from ivsearch.ask.vocabulary import COLUMNS, kind_names, vocabulary
 from ivsearch.domain import Answer, Concept, Evidence, MediaKind
 from ivsearch.plain_text import clock
+from ivsearch.scoring.vocabulary import COLUMNS, kind_names, vocabulary
 
 NAME = "mini"
 # Other matches named beside the best.

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.ask.finder import Finder
-from ivsearch.ask.gallery import Gallery, hubness, unit_mean
 from ivsearch.ask.support import SEEING, SEEN
-from ivsearch.ask.vocabulary import vocabulary, vocabulary_vectors
 from ivsearch.domain import Concept, Evidence, FrameVectors, Hit
 from ivsearch.errors import LibraryDamaged
+from ivsearch.scoring.gallery import Gallery, unit_mean
+from ivsearch.scoring.hubness import hubness
+from ivsearch.scoring.vocabulary import vocabulary, vocabulary_vectors
 
 MOST_CONCEPTS = 4
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ivsearch.domain import Hits, Query
 from ivsearch.encode.encoder import Encoder
 from ivsearch.store.catalog import Catalog
+from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
 
@@ -21,6 +22,9 @@ class Finder(Protocol):
 
     @property
     def vectors(self) -> VectorStore: ...
+
+    @property
+    def index(self) -> VectorIndex: ...
 
     @property
     def encoder(self) -> Encoder: ...

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from ivsearch.ask.evidence import Shown, gather, moment_vector
 from ivsearch.ask.finder import Finder
-from ivsearch.ask.gallery import Gallery, gallery_of
 from ivsearch.ask.question import Question, Step, read_question
 from ivsearch.ask.ranking import rank
 from ivsearch.ask.support import CLEAR, FOUND
 from ivsearch.domain import Clip, Filters, Hit, MediaKind, Moment, Query, Turn
 from ivsearch.errors import LibraryDamaged
+from ivsearch.scoring.gallery import Gallery, gallery_of
 
 # How far back a conversation is read.
 MOST_TURNS = 8
@@ -67,7 +67,7 @@ def look(question: Question, finder: Finder, k: int, filters: Filters, history: 
     """Searches for the question, with the one before it when it leans on that; steps in time when it asks to."""
     earlier = [read_question(turn.question) for turn in history[-MOST_TURNS:]]
     query, sought = searched_for(question, earlier)
-    gallery = gallery_of(finder)
+    gallery = gallery_of(finder.catalog, finder.index, finder.encoder)
     if gallery is None and not finder.catalog.clip_ids(finder.encoder.space):
         return Finding(query, Gap.EMPTY)
     vector = finder.encode(Query(text=sought))

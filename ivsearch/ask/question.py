@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 
 from ivsearch.ask.language import ASKING, WORDS, language_of
-from ivsearch.ask.vocabulary import COLUMNS, kind_names
+from ivsearch.scoring.vocabulary import COLUMNS, kind_names
 
 # Scripts that write no spaces, or hang articles and particles on words.
 JOINED = frozenset({"zh", "ja", "ko", "ar"})

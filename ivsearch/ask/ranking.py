@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import cache
-from statistics import NormalDist
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.ask.evidence import Shown
-from ivsearch.ask.gallery import Gallery
-from ivsearch.ask.support import RIVALS, SEEN, likelihood
+from ivsearch.ask.support import SEEN
 from ivsearch.domain import MediaId
+from ivsearch.scoring.gallery import Gallery
+from ivsearch.scoring.likelihood import chance_lead, lead, likelihood
 
 
 def rank(
@@ -35,10 +34,12 @@ def rank(
         media_id, fit = shown.evidence.hit.media_id, gallery.fit(float(vector @ shown.vector), shown.hub)
         rivals[media_id] = max(fit, rivals.get(media_id, fit))
     chance = gallery.scatter(vector) * chance_lead(gallery.n_clips)
-    return [
-        (found[i], support(found[i], fits[i], lead(found[i], fits[i], rivals, chance), kind, len(rivals), gallery))
-        for i in _spread(found, order, k)
-    ]
+    ranked = []
+    for i in _spread(found, order, k):
+        media_id = found[i].evidence.hit.media_id
+        ahead = lead(fits[i], (fit for other, fit in rivals.items() if other != media_id), chance)
+        ranked.append((found[i], support(found[i], fits[i], ahead, kind, len(rivals), gallery)))
+    return ranked
 
 
 def support(shown: Shown, fit: float, ahead: float, kind: str | None, n_files: int, gallery: Gallery) -> float:
@@ -46,23 +47,6 @@ def support(shown: Shown, fit: float, ahead: float, kind: str | None, n_files: i
     likely = likelihood(fit, ahead, n_files, gallery)
     asked = shown.kinds[kind].weight if kind else 0.0
     return max(likely, asked) if asked >= SEEN else likely
-
-
-def lead(shown: Shown, fit: float, rivals: Mapping[MediaId, float], chance: float) -> float:
-    """How far ahead of the best of other files it is, on average, beyond ``chance``; 0 where there are no others: a
-    library of one file says nothing either way."""
-    others = (x for media_id, x in rivals.items() if media_id != shown.evidence.hit.media_id)
-    best = sorted(others, reverse=True)[:RIVALS]
-    return sum(fit - x for x in best) / len(best) - chance if best else 0.0
-
-
-@cache
-def chance_lead(n: int) -> float:
-    """How far the best of ``n`` is ahead of the next RIVALS when nothing but chance tells them apart: in standard
-    deviations, of a normal distribution (Blom, "Statistical Estimates and Transformed Beta-Variables", 1958)."""
-    n = max(n, 2)
-    best, *others = (NormalDist().inv_cdf(1 - (i - 0.375) / (n + 0.25)) for i in range(1, min(n, RIVALS + 1) + 1))
-    return best - sum(others) / len(others)
 
 
 def _spread(found: Sequence[Shown], order: Sequence[int], k: int) -> list[int]:

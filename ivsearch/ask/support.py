@@ -7,48 +7,16 @@ as bare cosines: another Space is not far off.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.ask.gallery import DOUBT, Gallery
+from ivsearch.scoring.gallery import Gallery
+from ivsearch.scoring.likelihood import Curve, Slope, few
 
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A logistic curve of one quantity."""
-
-    slope: float
-    offset: float
-
-    def __call__(self, x: float) -> float:
-        return _logistic(self.slope * x + self.offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Slope:
-    """A logistic curve of two: how well a text fits a Clip, and how far that stands out against other Clips."""
-
-    fit: float
-    lead: float
-    offset: float
-
-    def __call__(self, fit: float, lead: float) -> float:
-        return _logistic(self.fit * fit + self.lead * lead + self.offset)
-
-
-# Of a Clip found for a question. ``lead``: its fit less the mean fit of the RIVALS best Clips of other files, beyond
-# what chance gives the best of so many.
-FINDING = Slope(fit=2.4, lead=6.9, offset=-2.5)
-RIVALS = 5
 # Of a sentence said of a Clip. ``lead``: Gallery.standing.
 SAYING = Slope(fit=0.9, lead=1.0, offset=-3.25)
-# With fewer than DOUBT Clips no sentence can stand out, and in a single short file no Clip can: the fit alone decides.
-# Fitted on random libraries of one to seven of the even files; on the odd ones .96 of true sentences are VERIFIED, and
-# .15 of those on the wrong Clip; of one file .83 is CLEAR when it is there, and .10 when it is not.
-FINDING_ALONE = Curve(slope=7.2, offset=-3.2)
+# With fewer than DOUBT Clips no sentence can stand out: the fit alone decides. Fitted on random libraries of one to
+# seven of the even files; on the odd ones .96 of true sentences are VERIFIED, and .15 of those on the wrong Clip.
 SAYING_ALONE = Curve(slope=9.1, offset=-2.7)
 # x: how many spreads a word's score on the Clip is above what is usual for the word. Right: a person's caption has the
 # word, too. No caption names all there is to see, so this errs on the low side.
@@ -69,17 +37,3 @@ def agreement(text: NDArray[np.float32], vector: NDArray[np.float32], hub: float
     cosine = float(text @ vector)
     fit = gallery.fit(cosine, hub)
     return SAYING_ALONE(fit) if few(gallery) else SAYING(fit, gallery.standing(text, cosine, hub))
-
-
-def likelihood(fit: float, lead: float, n_files: int, gallery: Gallery) -> float:
-    """How likely a Clip is what was asked for, by its fit and its lead (as ``ranking`` has them) among ``n_files``."""
-    return FINDING_ALONE(fit) if n_files < 2 and few(gallery) else FINDING(fit, lead)
-
-
-def few(gallery: Gallery) -> bool:
-    """Whether there are too few Clips for any to stand out."""
-    return len(gallery.clips) < DOUBT
-
-
-def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-max(-50.0, min(50.0, x))))

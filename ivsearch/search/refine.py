@@ -59,8 +59,8 @@ def refine(
     refinement: Refinement,
     hubness: Hubness | None,
 ) -> list[FoundSpan]:
-    """The matching spans of one Media, best first. ``clips``: all its Clips, in time order. ``hubness`` is taken off the
-    scores; None for what is not asked in words, as a picture is no nearer to the words than to what it shows."""
+    """The matching spans of one Media, best first. ``clips``: all its Clips, in time order. ``hubness`` is taken off
+    the scores; None for what is not asked in words, as a picture is no nearer to the words than to what it shows."""
     vectors = frames.vectors.astype(np.float32)
     curve = query.scores(vectors)
     pooled = pool(frames.vectors, [span_of(clip) for clip in clips])
@@ -94,9 +94,7 @@ def _peak(curve: NDArray[np.float32], vectors: NDArray[np.float32], clip: Clip) 
     return np.asarray(vectors[best : best + width].mean(axis=0), np.float32)
 
 
-def _taken_off(
-    scores: NDArray[np.float32], views: NDArray[np.float32], hubness: Hubness | None
-) -> NDArray[np.float32]:
+def _taken_off(scores: NDArray[np.float32], views: NDArray[np.float32], hubness: Hubness | None) -> NDArray[np.float32]:
     """What hubness takes off each of ``scores`` (n,) of ``views`` (n, dim): (n,)."""
     if hubness is None:
         return np.zeros(len(scores), np.float32)

@@ -14,6 +14,9 @@ from ivsearch.domain import Clip, FrameVectors, Hit, Hits, Media, MediaId, Media
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import LibraryDamaged, UsageError
 from ivsearch.plain_text import clock
+from ivsearch.scoring.gallery import Gallery, gallery_of
+from ivsearch.scoring.hubness import Hubness
+from ivsearch.scoring.vocabulary import vocabulary_vectors
 from ivsearch.search.collapse import collapse
 from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.refine import FoundSpan, Refinement, refine
@@ -30,8 +33,6 @@ MIN_CLIPS = 400
 # Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
 MEDIA_PER_HIT = 10
 MIN_MEDIA = 150
-# Clips that tell what score a Term usually has: enough for means and deviations to a few percent.
-BACKGROUND = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ class Search:
         # Every step is handed what the one before found; `found` is the spans of each Media, best first.
         composed = self.compose(query) if vector is None else Composed.of(vector)
         media_ids = self._retrieve(composed.wanted, query, k)[: max(MIN_MEDIA, k * MEDIA_PER_HIT)]
+        terms = terms_of(query)
         # A Clip is the best answer to its own query, and the one nobody asked for.
-        found = self._refine(composed, media_ids, exclude={term.clip_id for term in terms_of(query)})
+        found = self._refine(composed, media_ids, {term.clip_id for term in terms}, self._hubness(terms))
         shown = collapse(found, k, per_media)
         return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
 
@@ -130,22 +132,18 @@ class Search:
         return pool(frames.vectors, [span])[0]
 
     def _background(self) -> NDArray[np.float32]:
-        """Vectors of Clips evenly drawn from the library, (n, dim) float32. Damaged Media are left out."""
-        space = self.encoder.space
-        ids = self.catalog.clip_ids(space)
-        chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(BACKGROUND, len(ids))).astype(int)]
-        clips: dict[MediaId, list[Clip]] = {}
-        for clip in self.catalog.clips(chosen).values():
-            clips.setdefault(clip.media_id, []).append(clip)
-        encodings = self.catalog.encodings(space, list(clips))
-        rows = [np.empty((0, space.dim), np.float32)]
-        for media_id, encoding in encodings.items():
-            try:
-                frames = self.vectors.read(encoding.record)
-            except LibraryDamaged:
-                continue  # a search complains of it when it matters; a background can do without
-            rows.append(pool(frames.vectors, [span_of(clip) for clip in clips[media_id]]))
-        return np.concatenate(rows)
+        """Vectors of Clips evenly drawn from the library, (n, dim) float32."""
+        gallery = self.gallery()
+        return np.empty((0, self.encoder.space.dim), np.float32) if gallery is None else gallery.clips
+
+    def gallery(self) -> Gallery | None:
+        """What the library looks like to its encoder; None for an empty one."""
+        return gallery_of(self.catalog, self.index, self.encoder)
+
+    def _hubness(self, terms: Sequence[Term]) -> Hubness | None:
+        """Only words are nearer to some pictures than they should be: a picture that is asked for is what it is."""
+        gallery = self.gallery() if all(term.text is not None for term in terms) else None
+        return None if gallery is None else Hubness(vocabulary_vectors(self.encoder), gallery.usual_hub)
 
     def _retrieve(self, vector: NDArray[np.float32], query: Query, k: int) -> list[MediaId]:
         """The Media of the best Clips, best first: at least k of them, if there are so many."""
@@ -166,10 +164,10 @@ class Search:
             n *= 4  # one long video has taken all the places
 
     def _refine(
-        self, composed: Composed, media_ids: Sequence[MediaId], exclude: Set[int | None]
+        self, composed: Composed, media_ids: Sequence[MediaId], exclude: Set[int | None], hubness: Hubness | None
     ) -> dict[MediaId, list[FoundSpan]]:
         return {
-            media_id: refine(composed, clips, frames, duration_s, self.refinement)
+            media_id: refine(composed, clips, frames, duration_s, self.refinement, hubness)
             for media_id, clips, frames, duration_s in self._read(media_ids, exclude)
         }
 

@@ -11,10 +11,10 @@ import pytest
 from ivsearch.ask import answer_question
 from ivsearch.ask.finding import look
 from ivsearch.ask.question import read_question
-from ivsearch.ask.support import few
 from ivsearch.domain import Filters, Verdict
 from ivsearch.encode.encoder import Encoder
 from ivsearch.library import Library
+from ivsearch.scoring.likelihood import few
 from tests.ask.test_citations import Says
 from tests.conftest import library_with
 

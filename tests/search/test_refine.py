@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ivsearch.domain import Clip, FrameVectors
+from ivsearch.scoring.hubness import Hubness
 from ivsearch.search.compose import Composed
 from ivsearch.search.refine import Refinement, refine
 
@@ -36,7 +37,7 @@ def best_row(values: NDArray) -> tuple[int, int]:
 def test_the_moment_is_the_row_of_frames_with_most_above_the_threshold(seed: int) -> None:
     curve = np.random.default_rng(seed).uniform(-0.2, 0.9, 14)
     frames, clips = frames_scoring(curve.tolist()), clips_of(14)
-    (span,) = refine(QUERY, clips, frames, 14.0, Refinement())
+    (span,) = refine(QUERY, clips, frames, 14.0, Refinement(), None)
     rounded = frames.vectors[:, 0].astype(np.float64)
     mean = frames.vectors.astype(np.float64).mean(0)
     background = np.median(rounded)
@@ -48,13 +49,13 @@ def test_the_moment_is_the_row_of_frames_with_most_above_the_threshold(seed: int
 
 def test_one_weak_frame_does_not_end_a_moment() -> None:
     curve = [0.0] * 6 + [0.8, 0.8, 0.1, 0.8, 0.8] + [0.0] * 6
-    (span,) = refine(QUERY, clips_of(17), frames_scoring(curve), 17.0, Refinement())
+    (span,) = refine(QUERY, clips_of(17), frames_scoring(curve), 17.0, Refinement(), None)
     assert (span.moment.start_s, span.moment.end_s) == (6, 11)
 
 
 def test_neighbours_that_match_as_well_are_merged_and_others_not() -> None:
     curve = [0.0] * 10 + [0.8] * 5 + [0.7] * 5 + [0.1] * 5 + [0.75] * 5 + [0.0] * 10
-    spans = refine(QUERY, clips_of(10, 5, 5, 5, 5, 10), frames_scoring(curve), 40.0, Refinement())
+    spans = refine(QUERY, clips_of(10, 5, 5, 5, 5, 10), frames_scoring(curve), 40.0, Refinement(), None)
     assert [(s.start_s, s.end_s) for s in spans[:2]] == [(10, 20), (25, 30)]
     assert spans[0].clip.start_s == 10
     covered = sorted((s.start_s, s.end_s) for s in spans)
@@ -62,15 +63,45 @@ def test_neighbours_that_match_as_well_are_merged_and_others_not() -> None:
     assert all(a[1] == b[0] for a, b in itertools.pairwise(covered))
 
 
-def test_the_score_is_the_clips_cosine_and_half_of_what_its_best_frame_has_above_it() -> None:
-    curve = [0.2, 0.9, 0.4]
-    (span,) = refine(QUERY, clips_of(3), frames_scoring(curve), 3.0, Refinement())
+def test_the_score_is_mostly_that_of_the_best_two_frames_in_a_row() -> None:
+    curve = [0.2, 0.9, 0.4, 0.6, 0.5]
+    (span,) = refine(QUERY, clips_of(5), frames_scoring(curve), 5.0, Refinement(), None)
     rows = frames_scoring(curve).vectors.astype(np.float64)
     mean = rows.mean(0)
-    cosine = mean[0] / np.linalg.norm(mean)
-    assert span.score == pytest.approx((cosine + rows[1, 0]) / 2, abs=1e-4)
+    best = max(rows[i : i + 2, 0].mean() for i in range(4))
+    assert span.score == pytest.approx(0.15 * mean[0] / np.linalg.norm(mean) + 0.85 * best, abs=1e-4)
+    assert span.taken_off == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_near_to_all_words_loses_by_it(seed: int) -> None:
+    """Against a loop over frames, Clips and words."""
+    random = np.random.default_rng(seed)
+    vectors, words, query = (random.normal(size=(n, 16)) for n in (12, 30, 1))
+    vectors, words, query = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (vectors, words, query))
+    frames = FrameVectors(np.arange(12.0), np.arange(12, dtype=np.int32), vectors.astype(np.float16))
+    clips = clips_of(4, 1, 7)
+    found = refine(
+        Composed.of(query[0].astype(np.float32)),
+        clips,
+        frames,
+        12.0,
+        Refinement(merge_share=9),
+        Hubness(words.astype(np.float32), 0.1),
+    )
+    assert [span.score for span in found] == sorted((span.score for span in found), reverse=True)
+    for span in found:
+        first = span.clip.first_frame
+        rows = frames.vectors[first : first + span.clip.n_frames].astype(np.float64)
+        width = min(2, len(rows))
+        peak = max((rows[i : i + width].mean(0) for i in range(len(rows) - width + 1)), key=lambda row: row @ query[0])
+        mean = rows.mean(0) / np.linalg.norm(rows.mean(0))
+        view = 0.15 * mean + 0.85 * peak
+        off = 0.4 * (np.mean(sorted(float(word @ view) for word in words)[-10:]) - 0.1)
+        assert span.taken_off == pytest.approx(off, abs=1e-4)
+        assert span.score == pytest.approx(float(view @ query[0]) - off, abs=1e-4)
 
 
 def test_an_image_is_a_moment_of_no_length() -> None:
-    (span,) = refine(QUERY, [Clip(1, "m", 0, 0, 0, 1)], frames_scoring([0.5]), 0.0, Refinement())
+    (span,) = refine(QUERY, [Clip(1, "m", 0, 0, 0, 1)], frames_scoring([0.5]), 0.0, Refinement(), None)
     assert (span.start_s, span.end_s, span.moment.start_s, span.moment.end_s) == (0, 0, 0, 0)

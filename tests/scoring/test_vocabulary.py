@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivsearch.ask import vocabulary as module
 from ivsearch.ask.language import LANGUAGES
 from ivsearch.ask.phrases import PHRASES
-from ivsearch.ask.vocabulary import COLUMNS, kind_names, vocabulary, vocabulary_vectors
 from ivsearch.encode.encoder import Encoder
+from ivsearch.scoring import vocabulary as module
+from ivsearch.scoring.vocabulary import COLUMNS, kind_names, vocabulary, vocabulary_vectors
 
 SCRIPTS = {
     "zh": (0x2E80, 0x9FFF),

@@ -50,7 +50,7 @@ def kind_names() -> dict[str, tuple[str, ...]]:
 
 
 def _lines(name: str) -> list[str]:
-    text = files("ivsearch.ask").joinpath("data", name).read_text(encoding="utf-8")
+    text = files("ivsearch.scoring").joinpath("data", name).read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 

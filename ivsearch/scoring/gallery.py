@@ -5,30 +5,24 @@ It is the background that makes a score mean something: 0.3 may be much in one S
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.ask.finder import Finder
-from ivsearch.ask.vocabulary import vocabulary_vectors
 from ivsearch.domain import Clip, FrameVectors
-from ivsearch.errors import LibraryDamaged
-from ivsearch.store.catalog import ClipStamp
-from ivsearch.store.vector_store import VectorStore
+from ivsearch.encode.encoder import Encoder
+from ivsearch.scoring.hubness import HUB_SHARE, hubness
+from ivsearch.scoring.vocabulary import vocabulary_vectors
+from ivsearch.store.catalog import Catalog, ClipStamp
+from ivsearch.store.vector_index import VectorIndex
 
-# Enough for means and quantiles to one percent; reading them takes well under a second.
+# Enough for means and quantiles to one percent; reading them takes milliseconds.
 SAMPLE = 1000
 # How many Clips' worth of doubt a word's mean score starts with. In a library of three Clips the mean of a word is
 # mostly those three Clips themselves, and must not be taken for what is usual.
 DOUBT = 8
-# Some Clips are near any text (Radovanović et al., "Hubs in Space", JMLR 2010): how near the nearest words are tells
-# which. Half of that is taken off a score, as in CSLS (Conneau et al., "Word Translation Without Parallel Data", ICLR
-# 2018, section 2.3) with the vocabulary in place of the queries. Figures in benchmarks/LOG.md.
-NEAREST = 10
-HUB_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +32,8 @@ class Gallery:
     ``usual`` (words,) float32: the score each word of the vocabulary has on any Clip. ``spread``: how far scores lie
     from what is usual (standard deviation). ``floor``: the mean score of any word on any Clip. ``peak``: the score of
     the word that fits a Clip best, on the median Clip. Neither depends on how many Clips there are. ``clips``
-    (n, dim) float32 and ``hubs`` (n,) float32: the sampled Clips' vectors, and how near any word is to each, of
-    ``n_clips`` there are.
+    (n, dim) float32, ``hubs`` (n,) float32 and ``owners`` (n,): the sampled Clips' vectors, how near any word is to
+    each, and which Media each is of, of ``n_clips`` there are.
     """
 
     usual: NDArray[np.float32]
@@ -48,6 +42,7 @@ class Gallery:
     peak: float
     clips: NDArray[np.float32]
     hubs: NDArray[np.float32]
+    owners: NDArray[np.str_]
     n_clips: int
 
     def fit(self, cosine: float, hub: float) -> float:
@@ -55,7 +50,7 @@ class Gallery:
 
         ``hub``: ``hubness`` of the Clip, or what is near to everything would fit everything.
         """
-        nearer = HUB_SHARE * (hub - float(self.hubs.mean()))
+        nearer = HUB_SHARE * (hub - self.usual_hub)
         return (cosine - nearer - self.floor) / self.unit
 
     def standing(self, text: NDArray[np.float32], cosine: float, hub: float) -> float:
@@ -76,64 +71,46 @@ class Gallery:
         return self.clips @ text - HUB_SHARE * self.hubs
 
     @property
+    def usual_hub(self) -> float:
+        return float(self.hubs.mean())
+
+    @property
     def unit(self) -> float:
         """What separates a fit of 0 from one of 1, as a difference of cosines."""
         return max(self.peak - self.floor, 1e-6)
 
 
-def hubness(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``scores`` (words, …): cosine of every word with a Clip. The mean of the nearest words: (…) float32."""
-    nearest = np.partition(scores, -NEAREST, axis=0)[-NEAREST:]
-    return np.asarray(nearest.mean(axis=0), np.float32)
-
-
 # Galleries of the libraries that are open, each good until its Clips change.
-_GALLERIES: WeakKeyDictionary[VectorStore, tuple[ClipStamp, Gallery]] = WeakKeyDictionary()
+_GALLERIES: WeakKeyDictionary[VectorIndex, tuple[ClipStamp, Gallery]] = WeakKeyDictionary()
 
 
-def gallery_of(finder: Finder) -> Gallery | None:
+def gallery_of(catalog: Catalog, index: VectorIndex, encoder: Encoder) -> Gallery | None:
     """None for a library without Clips, or with none in the sample that can be read."""
-    stamp = finder.catalog.clip_stamp(finder.encoder.space)
-    known = _GALLERIES.get(finder.vectors)
+    stamp = catalog.clip_stamp(encoder.space)
+    known = _GALLERIES.get(index)
     if known is not None and known[0] == stamp:
         return known[1]
-    ids = finder.catalog.clip_ids(finder.encoder.space)
-    clips = _sample_clips(finder, ids)
-    if not len(clips):
+    ids, clips = index.sample(SAMPLE)
+    of = catalog.clips([int(clip_id) for clip_id in ids])
+    held = np.array([int(clip_id) in of for clip_id in ids], bool)
+    if not held.any():
         return None
-    gallery = measure(vocabulary_vectors(finder.encoder) @ clips.T, clips, len(ids))
-    _GALLERIES[finder.vectors] = (stamp, gallery)
+    owners = np.array([of[int(clip_id)].media_id for clip_id in ids[held]])
+    gallery = measure(vocabulary_vectors(encoder) @ clips[held].T, clips[held], owners, len(index))
+    _GALLERIES[index] = (stamp, gallery)
     return gallery
 
 
-def measure(scores: NDArray[np.float32], clips: NDArray[np.float32], total: int) -> Gallery:
+def measure(scores: NDArray[np.float32], clips: NDArray[np.float32], owners: NDArray[np.str_], total: int) -> Gallery:
     """``scores`` (words, n): cosine of every word with every sampled Clip; ``clips`` (n, dim) their vectors, of
-    ``total`` there are."""
+    ``owners``, the Media; of ``total`` Clips there are."""
     n_clips = scores.shape[1]
     usual = (scores.sum(axis=1) + DOUBT * scores.mean()) / (n_clips + DOUBT)
     spread = float((scores - usual[:, None]).std())
     peak = float(np.median(scores.max(axis=0)))
     hubs = hubness(scores)
-    return Gallery(usual.astype(np.float32), max(spread, 1e-6), float(scores.mean()), peak, clips, hubs, total)
-
-
-def _sample_clips(finder: Finder, ids: Sequence[int]) -> NDArray[np.float32]:
-    """At most SAMPLE Clips, evenly spaced: (n, dim) float32 unit rows. Damaged Media are left out."""
-    space = finder.encoder.space
-    chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(SAMPLE, len(ids))).astype(int)]
-    clips = finder.catalog.clips(chosen).values()
-    encodings = finder.catalog.encodings(space, list({clip.media_id for clip in clips}))
-    rows = [np.empty((0, space.dim), np.float32)]
-    for clip in clips:
-        if clip.media_id not in encodings:
-            continue
-        try:
-            frames = finder.vectors.read(encodings[clip.media_id].record)
-        except LibraryDamaged:
-            # Search reports damaged Media; a background can do without one.
-            continue
-        rows.append(clip_vector(clip, frames)[None])
-    return np.concatenate(rows)
+    floor = float(scores.mean())
+    return Gallery(usual.astype(np.float32), max(spread, 1e-6), floor, peak, clips, hubs, owners, total)
 
 
 def clip_vector(clip: Clip, frames: FrameVectors) -> NDArray[np.float32]:
