@@ -283,7 +283,7 @@ def test_what_is_portable(library: Library, mini: Encoder, tmp_path: Path) -> No
 
 
 def index_file(library: Library) -> Path:
-    return next((library.folder / "index").rglob("*.faiss"))
+    return next((library.folder / "index").rglob("*.rows"))
 
 
 def segment_file(library: Library) -> Path:

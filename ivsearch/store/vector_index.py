@@ -1,37 +1,52 @@
-"""The VectorIndex: the FAISS structure over the vectors of all Clips of a Space. The only FAISS of ivsearch.
+"""The VectorIndex: finds the Clips of a Space that are most similar to a vector.
 
-It is derived: whatever happens to its files, it is built again from the VectorStore and the Catalog. On disk it is
-a row of generations, each a file that is never changed once written; ``current.json`` names the one that counts
-and holds its checksum (FAISS loads a file with flipped bytes without a word).
+It is derived: whatever happens to its files, it is built again from the VectorStore and the Catalog. Scores are exact
+cosines of the Clips' float16 vectors, which lie on disk in row order (``clip_rows``). In a large library most rows are
+also in inverted lists of short codes (``clip_lists``), by which a search chooses the rows that it scores; the others,
+and those added since, are scored one by one. ``index_plan`` says when a library is large. What is on disk never changes
+under a reader (``generation``); what a reader or writer learns later is in memory until ``index_writer`` saves it.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.domain import Space
 from ivsearch.errors import SpaceMismatch
 from ivsearch.store.catalog import ClipStamp
-from ivsearch.store.files import digest_of, publish, replace_file, set_aside, sync_file
+from ivsearch.store.clip_lists import ClipLists, FlatRows
+from ivsearch.store.clip_rows import ClipRows, joined, mapped, rows_in_memory
+from ivsearch.store.files import set_aside
+from ivsearch.store.generation import (
+    CURRENT,
+    Generation,
+    check_generation,
+    check_lists_head,
+    read_current,
+    removed_rows,
+)
+from ivsearch.store.index_plan import UPKEEP, IndexKind, Upkeep
 
-CURRENT = "current.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What ``current.json`` says."""
-
-    file: str
-    digest: str
-    stamp: ClipStamp
+# Rows that are scored exactly without lists are read so many at a time, some tens of megabytes.
+BATCH_ROWS = 16_384
+# Small additions are merged in memory until there are so many.
+MERGED_ROWS = 8192
+# A writer may replace the generation between our reading its name and opening it; not many times in a row.
+ATTEMPTS = 5
+# No state of any catalog: whoever stands there is compared with the catalog Clip by Clip.
+UNKNOWN_VERSION = -1
+# Below this share of rows allowed by a filter more lists are looked into, the more the fewer; and above so many results
+# wanted. benchmarks/LOG.md has the recall.
+WIDEN_BELOW = 0.1
+WIDEN_POWER = 0.6
+WIDEN_ABOVE_K = 400
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,120 +57,341 @@ class Found:
     scores: NDArray[np.float32]
 
 
-class VectorIndex:
-    """Exact search by inner product of unit vectors, with Clip ids as labels."""
+@dataclass(frozen=True, eq=False)
+class Allowed:
+    """Which rows of a part may be found: ``mask`` (n,), true for ``count`` of them."""
 
-    def __init__(self, space: Space, index: faiss.Index | None = None) -> None:
+    mask: NDArray[np.bool_]
+    count: int
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.mask)
+
+    @cached_property
+    def bits(self) -> NDArray[np.uint8]:
+        return np.packbits(self.mask, bitorder="little")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some of the rows and what searches them; never changed. ``alive``: None while none was removed. ``on_disk``:
+    whether a generation holds these rows already."""
+
+    rows: ClipRows
+    searched: ClipLists | FlatRows
+    alive: Allowed | None = None
+    on_disk: bool = False
+
+    @property
+    def count(self) -> int:
+        return len(self.rows) if self.alive is None else self.alive.count
+
+    def among(self, clip_ids: NDArray[np.int64] | None) -> Allowed | None:
+        """What may be found of these Clips; None when everything."""
+        if clip_ids is None:
+            return self.alive
+        rows = self.rows.rows_of(clip_ids)
+        if self.alive is not None:
+            rows = rows[self.alive.mask[rows]]
+        mask = np.zeros(len(self.rows), bool)
+        mask[rows] = True
+        return Allowed(mask, len(rows))
+
+    def without(self, clip_ids: NDArray[np.int64]) -> Part:
+        rows = self.rows.rows_of(clip_ids)
+        if not len(rows):
+            return self
+        mask = np.ones(len(self.rows), bool) if self.alive is None else self.alive.mask.copy()
+        mask[rows] = False
+        return replace(self, alive=Allowed(mask, int(mask.sum())))
+
+    def alive_rows(self) -> NDArray[np.int64]:
+        return np.arange(len(self.rows)) if self.alive is None else self.alive.rows
+
+
+class VectorIndex:
+    """Search by inner product of unit vectors, with Clip ids as labels. Reading is thread-safe, also while another
+    thread adds and removes. ``complaints``: what was found damaged while searching."""
+
+    def __init__(self, space: Space, upkeep: Upkeep = UPKEEP) -> None:
         self.space = space
-        self._index = index if index is not None else faiss.IndexIDMap2(faiss.IndexFlatIP(space.dim))
+        self.upkeep = upkeep
+        self.generation: Generation | None = None
+        self.complaints: list[str] = []
+        self._parts: tuple[Part, ...] = ()
+        self._lock = Lock()
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return sum(part.count for part in self._parts)
+
+    @property
+    def kind(self) -> IndexKind:
+        """How most of it is searched."""
+        lists = [part.searched.plan.kind for part in self._parts if isinstance(part.searched, ClipLists)]
+        return lists[0] if lists else IndexKind.FLAT
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """For the writer: rows on disk first, in their order there."""
+        return self._parts
 
     def clip_ids(self) -> NDArray[np.int64]:
         """(n,) int64, in no particular order."""
-        return faiss.vector_to_array(self._index.id_map)  # type: ignore[attr-defined]
+        return np.concatenate([np.empty(0, np.int64), *(p.rows.clip_ids[p.alive_rows()] for p in self._parts)])
 
-    def add(self, clip_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """``vectors`` (n, dim) float32 unit rows. Raises SpaceMismatch when the width is another."""
+    def has(self, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) bool: which of these Clips are in it."""
+        known = [part.rows.clip_ids[allowed.rows] for part in self._parts if (allowed := part.among(clip_ids))]
+        return np.isin(clip_ids, np.concatenate([np.empty(0, np.int64), *known]))
+
+    # ---- changes, in memory ----
+
+    def add(self, clip_ids: NDArray[np.int64], vectors: NDArray[np.floating]) -> None:
+        """``vectors`` (n, dim) unit rows, kept as float16. A Clip that is there already is replaced. Raises
+        SpaceMismatch when the width is another."""
         self._check(vectors)
         if len(vectors):
-            self._index.add_with_ids(np.ascontiguousarray(vectors), clip_ids)
+            self.add_rows(rows_in_memory(np.asarray(clip_ids, np.int64), vectors))
+
+    def add_rows(self, rows: ClipRows) -> None:
+        with self._lock:
+            parts = [part.without(rows.clip_ids) for part in self._parts]
+            last = parts[-1] if parts else None
+            if last and not last.on_disk and last.alive is None and len(last.rows) < MERGED_ROWS:
+                rows = joined(parts.pop().rows, rows)
+            parts.append(Part(rows, FlatRows(rows.halves())))
+            self._parts = tuple(parts)
 
     def clear(self) -> None:
-        self._index.reset()
+        with self._lock:
+            self._parts, self.generation = (), None
 
     def remove(self, clip_ids: NDArray[np.int64]) -> None:
         if len(clip_ids):
-            self._index.remove_ids(faiss.IDSelectorBatch(clip_ids))
+            with self._lock:
+                self._parts = tuple(part.without(np.asarray(clip_ids, np.int64)) for part in self._parts)
 
-    def search(self, vector: NDArray[np.float32], k: int, among: Sequence[int] | None = None) -> Found:
+    # ---- search ----
+
+    def search(
+        self, vector: NDArray[np.float32], k: int, among: Sequence[int] | NDArray[np.int64] | None = None
+    ) -> Found:
         """The k Clips most similar to ``vector`` (dim,), optionally only among these ids. Fewer if there are fewer."""
-        self._check(vector[None])
-        parameters = None
-        if among is not None:
-            allowed = np.asarray(among, np.int64)
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(allowed))  # type: ignore[call-arg]
-            k = min(k, len(allowed))
-        k = min(k, len(self))
-        if k == 0:
-            return Found(np.empty(0, np.int64), np.empty(0, np.float32))
-        scores, ids = self._index.search(np.ascontiguousarray(vector[None], np.float32), k, params=parameters)
-        found = ids[0] >= 0
-        return Found(ids[0][found], scores[0][found])
+        return self.search_many(vector[None], k, among)[0]
 
-    def _check(self, vectors: NDArray[np.float32]) -> None:
+    def search_many(
+        self, vectors: NDArray[np.float32], k: int, among: Sequence[int] | NDArray[np.int64] | None = None
+    ) -> list[Found]:
+        """As ``search``, for each of ``vectors`` (m, dim)."""
+        self._check(vectors)
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        clip_ids = None if among is None else np.asarray(among, np.int64)
+        found = [self._in_part(part, vectors, k, part.among(clip_ids)) for part in self._parts]
+        if len(found) == 1:
+            return found[0]
+        return [_merged([each[i] for each in found], k) for i in range(len(vectors))]
+
+    def _in_part(self, part: Part, vectors: NDArray[np.float32], k: int, allowed: Allowed | None) -> list[Found]:
+        n = len(part.rows) if allowed is None else allowed.count
+        k = min(k, n)
+        if k < 1:
+            return [Found(np.empty(0, np.int64), np.empty(0, np.float32))] * len(vectors)
+        if isinstance(part.searched, FlatRows):
+            scores, rows = part.searched.search(vectors, k, _bits(allowed))
+            return [Found(part.rows.clip_ids[rows[i]], scores[i]) for i in range(len(vectors))]
+        if n <= max(self.upkeep.exact_up_to, part.searched.plan.depth(k)):
+            chosen = np.arange(n) if allowed is None else allowed.rows
+            return [self._scored(part, vector, chosen, np.empty(0, np.float32), k) for vector in vectors]
+        rough, rows = _candidates(part.searched, vectors, k, n, allowed)
+        candidates = [_distinct(rows[i], rough[i], len(part.rows)) for i in range(len(vectors))]
+        return [self._scored(part, vectors[i], *candidates[i], k) for i in range(len(vectors))]
+
+    def _scored(
+        self, part: Part, vector: NDArray[np.float32], rows: NDArray[np.int64], rough: NDArray[np.float32], k: int
+    ) -> Found:
+        """The k best of ``rows`` (m,), ascending, by their own vectors. A damaged row has to do with its ``rough``
+        score (m,); where there is none (0,), it is left out."""
+        best = []
+        for start in range(0, len(rows), BATCH_ROWS):
+            some = rows[start : start + BATCH_ROWS]
+            taken = part.rows.take(some)
+            halves = taken.halves
+            if not taken.sound.all():
+                self._complain()
+                best.append(_best(part.rows.clip_ids[some], rough[start:][: len(some)], ~taken.sound))
+                some, halves = some[taken.sound], halves[taken.sound]
+            scores, order = FlatRows(halves).search(vector[None], min(k, len(some)))
+            best.append(Found(part.rows.clip_ids[some[order[0]]], scores[0]))
+        return best[0] if len(best) == 1 else _merged(best, k)
+
+    def _complain(self) -> None:
+        complaint = f"the index of {self.space.key} has damaged rows; run `ivsearch repair`"
+        if complaint not in self.complaints:
+            self.complaints.append(complaint)
+
+    def sample(self, n: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """At most n Clips evenly drawn, the same for the same ``seed`` and index: their ids (m,) int64, in the order
+        of the rows, and their vectors (m, dim) float32 unit rows. All of them when there are not more than n."""
+        parts = self._parts
+        total = sum(part.count for part in parts)
+        n = min(n, total)
+        # One out of each of n equal stretches.
+        places = ((np.arange(n) + np.random.default_rng(seed).random(n)) * total / max(n, 1)).astype(np.int64)
+        ids, vectors = [np.empty(0, np.int64)], [np.empty((0, self.space.dim), np.float32)]
+        start = 0
+        for part in parts:
+            here = places[(places >= start) & (places < start + part.count)] - start
+            rows = here if part.alive is None else part.alive.rows[here]
+            taken = part.rows.take(rows)
+            ids.append(part.rows.clip_ids[rows[taken.sound]])
+            vectors.append(taken.halves[taken.sound].astype(np.float32))
+            start += part.count
+        return np.concatenate(ids), np.concatenate(vectors)
+
+    def _check(self, vectors: NDArray[np.floating]) -> None:
         if vectors.shape[1] != self.space.dim:
             raise SpaceMismatch(
                 f"vectors of {vectors.shape[1]} dimensions do not belong in the space {self.space.key} "
                 f"of {self.space.dim}"
             )
 
-    # ---- on disk ----
+    # ---- from disk ----
 
-    def save(self, folder: Path, stamp: ClipStamp) -> None:
-        """Writes a new generation and makes it current; the one before is deleted after that."""
-        folder = folder / self.space.key
-        folder.mkdir(parents=True, exist_ok=True)
-        before = _current(folder)
-        number = int(before.file.split("-")[1].removesuffix(".faiss")) + 1 if before else 1
-        path = folder / f"generation-{number:06d}.faiss"
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        faiss.write_index(self._index, str(temporary))
-        sync_file(temporary)
-        publish(temporary, path)
-        generation = Generation(path.name, digest_of(path), stamp)
-        replace_file(folder / CURRENT, (json.dumps(asdict(generation), indent=2) + "\n").encode())
-        for old in folder.iterdir():
-            if old.name.endswith(".tmp") or (old.suffix == ".faiss" and old.name != path.name):
-                old.unlink(missing_ok=True)
+    def is_outdated(self, folder: Path) -> bool:
+        """Whether a writer has saved another generation in ``folder`` since this one was opened."""
+        try:
+            return read_current(folder / self.space.key) != self.generation
+        except ValueError:
+            return False
 
     @classmethod
-    def load(cls, folder: Path, space: Space, *, mend: bool) -> tuple[VectorIndex, ClipStamp | None]:
-        """The current generation and its stamp; an empty index and None when there is none that is sound.
+    def load(
+        cls, folder: Path, space: Space, *, mend: bool, upkeep: Upkeep = UPKEEP
+    ) -> tuple[VectorIndex, ClipStamp | None]:
+        """The current generation and its stamp; an empty index and None when there is none that can be used.
 
-        With ``mend`` (for the one writer only) a damaged file is set aside.
+        Little is read: ids, the rows that are scored one by one, and the digests of the lists' centroids. Those rows
+        that are damaged are left out, and the stamp is then one that no catalog knows: ``refresh`` finds what is
+        missing. Other damage shows when it is read (``complaints``) or in ``check_generation``. With ``mend`` (for the
+        one writer only) a damaged file is set aside.
         """
         folder = folder / space.key
-        if not check_generation(folder):
-            generation = _current(folder)
-            if generation is None:
-                return cls(space), None
+        for _ in range(ATTEMPTS):
             try:
-                return cls(space, faiss.read_index(str(folder / generation.file))), generation.stamp
-            except RuntimeError:
-                # A writer has just replaced it: the caller fills an empty one from the VectorStore.
-                return cls(space), None
+                generation = read_current(folder)
+            except ValueError:
+                if mend:
+                    set_aside(folder / CURRENT)
+                return cls(space, upkeep), None
+            if generation is None or generation.dim != space.dim:
+                return cls(space, upkeep), None
+            try:
+                return cls._opened(folder, space, generation, upkeep)
+            except (ValueError, RuntimeError, OSError):
+                # Perhaps a writer has just replaced it; then there is another by now.
+                if _still(folder, generation):
+                    break
         if mend:
-            for path in [*folder.glob(CURRENT), *folder.glob("*.faiss")]:
-                set_aside(path)
-        return cls(space), None
+            _set_aside_damaged(folder)
+        return cls(space, upkeep), None
+
+    @classmethod
+    def _opened(
+        cls, folder: Path, space: Space, generation: Generation, upkeep: Upkeep
+    ) -> tuple[VectorIndex, ClipStamp]:
+        """Raises OSError, ValueError or RuntimeError when a file is not there or not as it was written."""
+        index = cls(space, upkeep)
+        rows = mapped(folder / generation.rows.name, generation.rows.n, space.dim)
+        dead = removed_rows(folder, generation)
+        listed = 0
+        parts = []
+        if generation.lists:
+            check_lists_head(folder, generation.lists, space.dim)
+            listed = generation.lists.n
+            lists = ClipLists.opened(folder / generation.lists.name, generation.lists.plan, to_grow=False)
+            part = Part(rows.between(0, listed), lists, on_disk=True)
+            parts.append(_without_rows(part, dead[dead < listed]))
+        stamp = generation.stamp
+        if listed < len(rows):
+            rest = rows.between(listed, len(rows))
+            taken = rest.take(np.arange(len(rest)))
+            part = Part(rest, FlatRows(taken.halves), on_disk=True)
+            gone = dead[dead >= listed] - listed
+            damaged = np.setdiff1d(np.flatnonzero(~taken.sound), gone)
+            if len(damaged):
+                stamp = replace(stamp, version=UNKNOWN_VERSION)
+            parts.append(_without_rows(part, np.union1d(gone, damaged)))
+        index._parts, index.generation = tuple(parts), generation
+        return index, stamp
 
 
-def check_generation(folder: Path) -> str:
-    """What is wrong with the current generation in ``folder``; empty when nothing is, or when there is none."""
+def _candidates(
+    lists: ClipLists, vectors: NDArray[np.float32], k: int, n: int, allowed: Allowed | None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Of n rows that may be found, those worth scoring, and their rough scores: (m, depth) each, rows of -1 where
+    there are too few."""
+    plan = lists.plan
+    depth = min(plan.depth(k), n)
+    narrow = max(1.0, (WIDEN_BELOW * len(lists) / n) ** WIDEN_POWER)
+    many = max(1.0, (k / WIDEN_ABOVE_K) ** 0.5)
+    nprobe = min(round(plan.nprobe * narrow * many), plan.n_lists)
+    while True:
+        rough, rows = lists.search(vectors, depth, nprobe, _bits(allowed))
+        # Too few: what a filter allows lies elsewhere than the query.
+        if nprobe == plan.n_lists or bool((rows[:, -1] >= 0).all()):
+            return rough, rows
+        nprobe = min(4 * nprobe, plan.n_lists)
+
+
+def _bits(allowed: Allowed | None) -> NDArray[np.uint8] | None:
+    return None if allowed is None else allowed.bits
+
+
+def _distinct(
+    rows: NDArray[np.int64], rough: NDArray[np.float32], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """In the order of the file. Lists that are damaged may name rows twice, or some that there are not."""
+    rows, at = np.unique(rows, return_index=True)
+    there = (rows >= 0) & (rows < n)
+    return rows[there], rough[at[there]]
+
+
+def _best(clip_ids: NDArray[np.int64], rough: NDArray[np.float32], chosen: NDArray[np.bool_]) -> Found:
+    """The chosen ones with their rough scores; none when there are no scores."""
+    known = len(rough) > 0
+    return Found(clip_ids[chosen] if known else clip_ids[:0], rough[chosen] if known else rough)
+
+
+def _without_rows(part: Part, dead: NDArray[np.int64]) -> Part:
+    if not len(dead):
+        return part
+    mask = np.ones(len(part.rows), bool) if part.alive is None else part.alive.mask.copy()
+    mask[dead] = False
+    return replace(part, alive=Allowed(mask, int(mask.sum())))
+
+
+def _merged(found: Sequence[Found], k: int) -> Found:
+    ids = np.concatenate([np.empty(0, np.int64), *(each.clip_ids for each in found)])
+    scores = np.concatenate([np.empty(0, np.float32), *(each.scores for each in found)])
+    best = np.argsort(-scores, kind="stable")[:k]
+    return Found(ids[best], scores[best])
+
+
+def _still(folder: Path, generation: Generation) -> bool:
     try:
-        generation = _current(folder)
-    except (ValueError, KeyError, TypeError) as error:
-        return f"{folder / CURRENT} is damaged: {error!r}"
-    if generation is None:
-        return ""
-    path = folder / generation.file
-    try:
-        sound = digest_of(path) == generation.digest
-    except FileNotFoundError:
-        return f"{path} is missing"
-    return "" if sound else f"{path} does not fit its checksum"
+        return read_current(folder) == generation
+    except ValueError:
+        return True
 
 
-def _current(folder: Path) -> Generation | None:
-    path = folder / CURRENT
-    if not path.exists():
-        return None
-    table = json.loads(path.read_bytes())
-    return Generation(table["file"], table["digest"], _stamp(table["stamp"]))
+def _set_aside_damaged(folder: Path) -> None:
+    """Every file of the generation that is there and may be at fault, and the table that names them."""
+    generation = read_current(folder)
+    assert generation is not None
+    for name in [*generation.files(), CURRENT]:
+        if (folder / name).exists():
+            set_aside(folder / name)
 
 
-def _stamp(table: dict) -> ClipStamp:
-    """Of an index saved before changes were counted, a stamp whose changes no catalog can tell."""
-    return ClipStamp(table["catalog_id"], table.get("version", -1), table["last_id"])
+__all__ = ["Allowed", "Found", "Part", "VectorIndex", "check_generation"]

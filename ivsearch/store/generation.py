@@ -1,0 +1,211 @@
+"""What an index consists of on disk, by ``current.json``: which files, how much of them counts, what they must be like.
+
+Files are never changed once named there, but for those of rows, which grow at their ends (``clip_rows``). A new
+generation is written beside the old one and becomes the one that counts when ``current.json`` is replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivsearch.store.catalog import ClipStamp
+from ivsearch.store.clip_rows import ids_file, mapped, rows_file
+from ivsearch.store.files import publish, replace_file, sync_file
+from ivsearch.store.index_plan import IndexKind, IndexPlan
+
+CURRENT = "current.json"
+FORMAT = 2
+BLOCK_BYTES = 4 << 20
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RowsFile:
+    """``name`` without suffix; its first ``n`` rows count."""
+
+    name: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class WholeFile:
+    """A small file and the BLAKE2b of all of it."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListsFile:
+    """Inverted lists over the first ``n`` rows. ``trained_for`` rows their centroids were made; ``pinned``: their kind
+    was asked for by name. ``blocks``: the digests of every 4 MiB, so that a part can be checked without the whole."""
+
+    name: str
+    n: int
+    trained_for: int
+    pinned: bool
+    plan: IndexPlan
+    size_bytes: int
+    blocks: WholeFile
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """All that ``current.json`` says. ``removed``: numbers of rows that no longer count (int64)."""
+
+    number: int
+    dim: int
+    rows: RowsFile
+    removed: WholeFile | None
+    lists: ListsFile | None
+    stamp: ClipStamp
+
+    def files(self) -> set[str]:
+        """Names of the files it needs, without ``current.json``."""
+        names = {ids_file(Path(self.rows.name)).name, rows_file(Path(self.rows.name)).name}
+        if self.removed:
+            names.add(self.removed.name)
+        if self.lists:
+            names |= {self.lists.name, self.lists.blocks.name}
+        return names
+
+
+def read_current(folder: Path) -> Generation | None:
+    """None when there is none, or one of an older ivsearch. Raises ValueError when the file is damaged."""
+    try:
+        table = json.loads((folder / CURRENT).read_bytes())
+        if table.get("format", 1) < FORMAT:
+            return None
+        if table.pop("checksum") != _checksum(table):
+            raise ValueError("it does not fit its checksum")
+        return _generation(table)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / CURRENT} is damaged: {error}") from error
+
+
+def write_current(folder: Path, generation: Generation) -> None:
+    """Makes ``generation`` the one that counts, and deletes what only the one before needed."""
+    table = {"format": FORMAT, **asdict(generation)}
+    replace_file(folder / CURRENT, (json.dumps(table | {"checksum": _checksum(table)}, indent=2) + "\n").encode())
+    needed = {CURRENT, *generation.files()}
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in needed and ".damaged" not in path.name:
+            path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> WholeFile:
+    replace_file(path, content)
+    return WholeFile(path.name, hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest())
+
+
+def publish_lists(temporary: Path, path: Path) -> tuple[int, WholeFile]:
+    """Gives a file that was just written its name and its digests. Returns its size and where they are."""
+    sync_file(temporary)
+    blocks = write_whole(path.with_suffix(".blocks"), b"".join(_block_digests(temporary)))
+    publish(temporary, path)
+    return path.stat().st_size, blocks
+
+
+def removed_rows(folder: Path, generation: Generation) -> NDArray[np.int64]:
+    """Sorted row numbers. Raises ValueError when the file does not fit its checksum."""
+    if generation.removed is None:
+        return np.empty(0, np.int64)
+    return np.frombuffer(_read_whole(folder, generation.removed), np.int64)
+
+
+def check_lists_head(folder: Path, lists: ListsFile, dim: int) -> None:
+    """A quick look for whoever opens them: the size, and the digests of the centroids and of the last block.
+
+    A flip in the lists themselves costs a candidate at worst, since every row is scored by its own vector; only
+    ``check_generation`` reads them all. Raises ValueError.
+    """
+    path = folder / lists.name
+    if path.stat().st_size != lists.size_bytes:
+        raise ValueError(f"{path} is not of its size")
+    wanted = _digests(_read_whole(folder, lists.blocks))
+    head = min(len(wanted), 1 + lists.plan.n_lists * dim * 4 // BLOCK_BYTES)
+    with path.open("rb") as file:
+        for block in sorted({*range(head), len(wanted) - 1}):
+            file.seek(block * BLOCK_BYTES)
+            if _digest(file.read(BLOCK_BYTES)) != wanted[block]:
+                raise ValueError(f"{path} does not fit its checksum")
+
+
+def check_generation(folder: Path) -> str:
+    """Reads every byte of the index in ``folder``: what is wrong with it, in words; empty when nothing is, or when
+    there is none."""
+    try:
+        generation = read_current(folder)
+        if generation is None:
+            return ""
+        removed = removed_rows(folder, generation)
+        path = folder / generation.rows.name
+        rows = mapped(path, generation.rows.n, generation.dim)
+        for start, taken in rows.batches():
+            bad = np.setdiff1d(start + np.flatnonzero(~taken.sound), removed)
+            if len(bad):
+                return f"{rows_file(path)} does not fit its checksums, from row {bad[0]} on"
+        if generation.lists:
+            lists = folder / generation.lists.name
+            if lists.stat().st_size != generation.lists.size_bytes:
+                return f"{lists} is not of its size"
+            if list(_block_digests(lists)) != _digests(_read_whole(folder, generation.lists.blocks)):
+                return f"{lists} does not fit its checksum"
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _generation(table: dict) -> Generation:
+    lists = table["lists"]
+    return Generation(
+        number=table["number"],
+        dim=table["dim"],
+        rows=RowsFile(**table["rows"]),
+        removed=WholeFile(**table["removed"]) if table["removed"] else None,
+        lists=ListsFile(**{**lists, "plan": _plan(lists["plan"]), "blocks": WholeFile(**lists["blocks"])})
+        if lists
+        else None,
+        stamp=ClipStamp(**table["stamp"]),
+    )
+
+
+def _plan(table: dict) -> IndexPlan:
+    return IndexPlan(**{**table, "kind": IndexKind(table["kind"])})
+
+
+def _checksum(table: dict) -> str:
+    return _digest(json.dumps(table, sort_keys=True).encode()).hex()
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def _block_digests(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            yield _digest(block)
+
+
+def _digests(content: bytes) -> list[bytes]:
+    return [content[at : at + DIGEST_BYTES] for at in range(0, len(content), DIGEST_BYTES)]
+
+
+def _read_whole(folder: Path, file: WholeFile) -> bytes:
+    path = folder / file.name
+    content = path.read_bytes()
+    if hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest() != file.digest:
+        raise ValueError(f"{path} does not fit its checksum")
+    return content
