@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from ivsearch.store.visual_tokens import keep_only
 
 if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent
+    from ivsearch.media.ocr import ScreenReader
+    from ivsearch.media.speech import Transcriber
     from ivsearch.pipeline import Options, Progress
 
 
@@ -43,6 +46,7 @@ def index(
     one when every Media is in it. Raises as ``Library.index`` does."""
     from ivsearch.ingest import Ingest
 
+    read = _words_of(settings)
     with writers_turn(folder, catalog):
         manifest = read_manifest(folder) or Manifest()
         encoder = load()
@@ -87,18 +91,46 @@ def index(
         gone = {str(event) for event in ingest.gone_roots()}
         manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
         write_manifest(folder, manifest.switched(space) if catalog.is_complete(space) else manifest)
-        yield from _index_texts(catalog, roots, settings)
+        yield from _index_texts(catalog, roots, settings, options.fps, read)
 
 
-def _index_texts(catalog: Catalog, roots: Sequence[Path], settings: Settings) -> Iterator[IngestEvent]:
+def _index_texts(
+    catalog: Catalog, roots: Sequence[Path], settings: Settings, fps: float, read: ReadWords
+) -> Iterator[IngestEvent]:
     """The words beside and inside the media, after their pictures."""
-    from ivsearch.ingest_texts import SidecarPass, paths_in, read_embedded
+    from ivsearch.ingest_screen import ScreenOptions, ScreenPass
+    from ivsearch.ingest_texts import SidecarPass, hear, paths_in, read_embedded
 
-    if not settings.subtitles:
-        return
     rows = paths_in(catalog, roots)
-    yield from SidecarPass(catalog, rows).run()
-    yield from read_embedded(catalog, rows, stall_s=settings.stall_s)
+    if settings.subtitles:
+        yield from SidecarPass(catalog, rows).run()
+        yield from read_embedded(catalog, rows, stall_s=settings.stall_s)
+    if read.transcriber is not None:
+        yield from hear(catalog, rows, read.transcriber)
+    if read.make_reader is not None:
+        reading = ScreenOptions(fps, settings.workers or None, settings.stall_s, settings.max_pixels)
+        yield from ScreenPass(catalog, rows, options=reading, make_reader=read.make_reader).run()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWords:
+    """What reads and hears words; None: nothing does."""
+
+    make_reader: Callable[[], ScreenReader] | None
+    transcriber: Transcriber | None
+
+
+def _words_of(settings: Settings) -> ReadWords:
+    """Before the pictures, which may take hours: what is missing is told at once. Raises UsageError, WeightsError."""
+    from ivsearch.media.ocr import RapidReader, check_rapidocr
+    from ivsearch.media.speech import Transcriber
+
+    if settings.ocr:
+        check_rapidocr()
+    return ReadWords(
+        RapidReader if settings.ocr else None,
+        Transcriber(settings.speech_weights, device=settings.device) if settings.speech else None,
+    )
 
 
 def reading_options(settings: Settings, encoder: Encoder, fps: float) -> Options:

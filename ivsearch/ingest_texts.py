@@ -13,6 +13,7 @@ from pathlib import Path
 from ivsearch.domain import MediaId, Modality, Skipped, TextLine, TextRead, TextRemoved
 from ivsearch.errors import MediaError
 from ivsearch.media.sidecars import Sidecar, sidecars
+from ivsearch.media.speech import Transcriber
 from ivsearch.media.suffixes import VIDEO
 from ivsearch.media.text_reader import read_text_streams
 from ivsearch.media.text_streams import TextStream
@@ -24,6 +25,8 @@ TextEvent = TextRead | TextRemoved | Skipped
 EMBEDDED = "embedded"
 """Kind of reading: the subtitle streams of a video. What they are read with:"""
 EMBEDDED_READING = "1"
+SPEECH = "speech"
+"""Kind of reading: what a model heard."""
 # A commit costs an fsync: files are committed together, but none waits longer than this.
 COMMIT_TRACKS = 64
 COMMIT_S = 2.0
@@ -139,3 +142,22 @@ def _event(path: Path, media_id: MediaId, found: TextStream) -> TextRead:
 
 def _is_current(held: HeldTrack | None, sidecar: Sidecar) -> bool:
     return held is not None and (held.track.size_bytes, held.track.mtime_ns) == (sidecar.size_bytes, sidecar.mtime_ns)
+
+
+def hear(catalog: Catalog, rows: Sequence[PathRow], transcriber: Transcriber) -> Iterator[TextEvent]:
+    """Writes down what is said in the videos that were not heard in this way before."""
+    texts = Texts(catalog)
+    heard = texts.readings(SPEECH)
+    media_of: dict[MediaId, Path] = {}
+    for row in rows:
+        if row.path.suffix.lower() in VIDEO and heard.get(row.media_id) != transcriber.reading:
+            media_of.setdefault(row.media_id, row.path)
+    for media_id, path in media_of.items():
+        try:
+            language, lines = transcriber.hear(path)
+        except MediaError as error:
+            yield TextRead(path, media_id, Modality.SPEECH, "", 0, (str(error),))
+            continue
+        track = TextTrack(media_id, Modality.SPEECH, language)
+        texts.put_reading(media_id, SPEECH, transcriber.reading, [(track, lines)])
+        yield TextRead(path, media_id, Modality.SPEECH, language, len(lines))

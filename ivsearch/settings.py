@@ -31,13 +31,21 @@ LOWEST = {
     "visual_tokens_bytes": 0,
     "chat_timeout_s": 0.1,
     "chat_frames": 0,
+    "min_likely": 0.0,
+    "diverse": 0.0,
 }
 # A day. No clock of the operating system takes much more, nor any user.
-HIGHEST = {"stall_s": 86_400.0, "chat_timeout_s": 86_400.0}
+HIGHEST = {"stall_s": 86_400.0, "chat_timeout_s": 86_400.0, "min_likely": 1.0, "diverse": 1.0}
 
 
 def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
+
+
+MIN_LIKELY = 0.3
+"""What that keeps and what it lets through: benchmarks/LOG.md."""
+DIVERSE = 0.0
+"""Off: any of it costs some of what is found among the first ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +69,18 @@ class Settings:
     chat_frames: int = _setting(0, "frames that a chat model is shown for one answer; 0: as many as suit it")
     chat_pictures: bool = _setting(True, "whether its model takes pictures; else it words what the encoder sees")
     visual_tokens_bytes: int = _setting(2 << 30, "room on disk for what chat models have seen of the media; 0: none")
-    player: str = _setting("", "command that opens a hit, as \"mpv --start={start_s} {path}\"; empty: one that is there")
+    player: str = _setting("", "what opens a hit, as 'mpv --start={start_s} {path}'; empty: a player that is there")
+    min_likely: float = _setting(MIN_LIKELY, "how likely, from 0 to 1, the best hit must be for something to match")
+    diverse: float = _setting(DIVERSE, "how much hits are to differ from each other, from 0 to 1")
     fps: float = _setting(1.0, "frames sampled from each second of video")
     workers: int = _setting(0, "decoding processes; 0: one for every core, at most 8")
     batch: int = _setting(0, "frames encoded at once; 0: what suits the encoder on its device")
     stall_s: float = _setting(60.0, "seconds without a frame after which a decoder is given up")
     max_pixels: int = _setting(200_000_000, "pictures with more pixels than this are skipped")
     subtitles: bool = _setting(True, "read subtitles and transcripts beside videos, and subtitles inside them")
+    ocr: bool = _setting(False, "read words on screen, with the extra ocr: Latin, Chinese and Japanese script")
+    speech: bool = _setting(False, "write down what is said, with the extra speech and speech_weights")
+    speech_weights: str = _setting("", "folder of a whisper model for faster-whisper")
     strict_hash: bool = _setting(False, "fingerprint whole files instead of samples of them")
 
 

@@ -32,6 +32,7 @@ Examples:
   ivsearch index ./videos                     # folders are searched through
   ivsearch index holiday.mp4 ./photos --fps 2
   ivsearch index                              # look again at all that was ever given
+  ivsearch index --ocr                        # also read the words on screen
 
 \b
 Run it as often as you like: unchanged files cost nothing, moved ones keep their
@@ -46,6 +47,12 @@ vectors, deleted ones are forgotten. Stop it when you like: it goes on from ther
 @click.option("--batch", type=click.IntRange(1), help="Frames encoded at once (default: what suits the encoder).")
 @click.option("--stall-s", type=click.FloatRange(1), help="Give up a decoder that sends nothing for so long.")
 @click.option("--max-pixels", type=click.IntRange(1), help="Skip pictures with more pixels.")
+@click.option(
+    "--subtitles/--no-subtitles", default=None, help="Read subtitles beside and inside videos (default: yes)."
+)
+@click.option("--ocr/--no-ocr", default=None, help="Read words on screen: Latin, Chinese, Japanese (extra: ocr).")
+@click.option("--speech/--no-speech", default=None, help="Write down what is said (extra: speech).")
+@click.option("--speech-weights", metavar="DIR", help="Folder of a whisper model for --speech.")
 @click.option("--strict-hash", is_flag=True, default=None, help="Fingerprint whole files, not samples of them.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no summary; skipped files are still named.")
 @json_option
@@ -63,6 +70,10 @@ def command(
     batch: int | None,
     stall_s: float | None,
     max_pixels: int | None,
+    subtitles: bool | None,
+    ocr: bool | None,
+    speech: bool | None,
+    speech_weights: str | None,
     strict_hash: bool | None,
     quiet: bool,
     as_json: bool,
@@ -89,6 +100,10 @@ def command(
             batch=batch,
             stall_s=stall_s,
             max_pixels=max_pixels,
+            subtitles=subtitles,
+            ocr=ocr,
+            speech=speech,
+            speech_weights=speech_weights,
             strict_hash=strict_hash,
         ) as lib,
         IndexProgress(shown=not quiet and sys.stderr.isatty()) as progress,
