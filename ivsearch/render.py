@@ -72,10 +72,29 @@ def hits_text(hits: Hits) -> str:
     ]
     width = max(len(when) for _, _, when, _ in rows)
     digits = max(len(score) for _, score, _, _ in rows)  # one more where a score is negative
-    return "\n".join(
-        f"{rank}  {score:>{digits}}  {when:<{width}}  {short_path(hit.path)}  (clip {hit.clip_id})" + _words_text(hit)
+    lines = [
+        f"{rank}  {score:>{digits}}  {when:<{width}}  {short_path(hit.path)}  (clip {hit.clip_id})"
+        + _copies_note(hit)
+        + _words_text(hit)
         for rank, score, when, hit in rows
-    )
+    ]
+    return "\n".join(lines if hits.matched else ["nothing stands out; nearest:", *lines])
+
+
+def _copies_note(hit: Hit) -> str:
+    """How many copies were folded into it; empty where there are none."""
+    n = len(hit.copies)
+    return f"  (+{n} {'copy' if n == 1 else 'copies'})" if n else ""
+
+
+def copies_text(hits: Hits) -> str:
+    """A line a copy, below the rank of its hit; what to do when there are none."""
+    lines = [
+        f"{hit.rank:>2}  {_when(hit.kind, copy.start_s, copy.end_s)}  {short_path(copy.path)}"
+        for hit in hits.hits
+        for copy in hit.copies
+    ]
+    return "\n".join(["copies of the hits above:", *lines]) if lines else "none of the hits has a copy in another file"
 
 
 def _words_text(hit: Hit) -> str:

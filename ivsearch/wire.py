@@ -9,6 +9,7 @@ from ivsearch.domain import (
     Answer,
     Citation,
     Contribution,
+    Copy,
     Filters,
     Hit,
     Hits,
@@ -45,13 +46,15 @@ def moment(noun: Moment) -> dict[str, Any]:
 
 
 def hit(noun: Hit) -> dict[str, Any]:
-    """``retrieval_score`` only where the hit was ranked again, ``steps`` only of a sequence,
+    """``likely`` only where it can be told, ``copies`` only where there are any, ``retrieval_score`` only where the hit
+    was ranked again, ``steps`` only of a sequence,
     ``contributions`` only where words were looked at, too."""
     again = {} if noun.retrieval_score is None else {"retrieval_score": round(noun.retrieval_score, SCORE_DIGITS)}
     return {
         "rank": noun.rank,
         "score": round(noun.score, SCORE_DIGITS),
         **again,
+        **({} if noun.likely is None else {"likely": round(noun.likely, SCORE_DIGITS)}),
         "path": str(noun.path),
         "media_id": noun.media_id,
         "kind": noun.kind.value,
@@ -60,7 +63,17 @@ def hit(noun: Hit) -> dict[str, Any]:
         "end_s": round(noun.end_s, TIME_DIGITS),
         "moment": moment(noun.moment),
         **({"steps": [moment(each) for each in noun.steps]} if noun.steps else {}),
+        **({"copies": [copy(each) for each in noun.copies]} if noun.copies else {}),
         **({"contributions": [contribution(each) for each in noun.contributions]} if noun.contributions else {}),
+    }
+
+
+def copy(noun: Copy) -> dict[str, Any]:
+    return {
+        "path": str(noun.path),
+        "media_id": noun.media_id,
+        "start_s": round(noun.start_s, TIME_DIGITS),
+        "end_s": round(noun.end_s, TIME_DIGITS),
     }
 
 

@@ -21,10 +21,13 @@ INTERRUPTED = 130
 VERBS = {
     "index": "Bring the library up to date with files and folders.",
     "search": "Find moments by a text in any language, an image or a clip.",
+    "queries": "List, show and forget saved queries.",
+    "cut": "Write found moments to files of their own.",
     "ask": "Answer a question from what the library shows, with proof.",
     "chat": "Ask on, in a conversation.",
     "embed": "Write the vectors of texts, images or videos to a file.",
     "caption": "Say in words what images show.",
+    "spaces": "Change to another encoder without a break, and back.",
     "stats": "What the library holds.",
     "rm": "Forget files (the files themselves stay).",
     "verify": "Check everything the library has on disk.",
@@ -35,11 +38,16 @@ VERBS = {
 }
 
 
-INTERRUPTIONS = {"index": "; finished files are kept", "embed": "; nothing was written"}
+INTERRUPTIONS = {
+    "index": "; finished files are kept",
+    "spaces": "; what was encoded is kept, and the same command goes on from there",
+    "cut": "; no half file is left",
+    "embed": "; nothing was written",
+}
 """verb → what became of its work; empty where there is nothing to say."""
 
 LIBRARY_PLACE = "choose another --library"
-PLACES = {"embed": "write elsewhere (-o)", "caption": "", "models": "", "completion": ""}
+PLACES = {"embed": "write elsewhere (-o)", "cut": "write elsewhere (-o)", "caption": "", "models": "", "completion": ""}
 """verb → how to have it write elsewhere, for verbs that do not write to a library."""
 
 
