@@ -58,20 +58,20 @@ def _of_video(path: Path, times_s: Sequence[float], transparency: Transparency, 
         if first is None:
             raise MediaError("no picture can be decoded: damaged, encrypted, or of an unknown kind; copy it again")
         wanted = [first.pts + _ticks(time_s, video.time_base) for time_s in times_s]
-        if _can_seek(video) and wanted[0] > first.pts and (pictures := _sought(video, wanted[0])):
+        if can_seek(video) and wanted[0] > first.pts and (pictures := sought(video, wanted[0])):
             yield from _frames(video, first.pts, _shown_at(pictures, wanted))
             return
     with Video(path, max_pixels=max_pixels, transparency=transparency) as video:
         yield from _frames(video, first.pts, _shown_at(all_pictures(video), wanted))
 
 
-def _can_seek(video: Video) -> bool:
+def can_seek(video: Video) -> bool:
     """AVI has no presentation times. Where pictures are reordered they are counted from the first packet read on, and
     behind a seek that is not the first of the file."""
     return can_plan(video) and not (video.format == "avi" and video.stream.codec_context.has_b_frames)
 
 
-def _sought(video: Video, tick: int) -> Iterator[Picture] | None:
+def sought(video: Video, tick: int) -> Iterator[Picture] | None:
     """Pictures from the key frame before the tick on; None when seeking did not lead there."""
     video.container.seek(tick, stream=video.stream)
     pictures = all_pictures(video)
