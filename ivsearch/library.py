@@ -213,11 +213,12 @@ class Library:
         if not _is_library(self.folder):
             # An encoder that cannot be loaded, or a rate that makes no sense, must not leave an empty library behind.
             reading_options(self.settings, self.encoder, self.settings.fps if fps is None else fps)
-            self._make()
+        catalog = self.catalog  # nor a server that is away, or does not let us in
+        self._make()
         try:
             yield from index(
                 self.folder,
-                self.catalog,
+                catalog,
                 roots,
                 load=lambda: self.encoder,
                 source=self.source,
@@ -413,8 +414,17 @@ class Library:
 
         index, self._stamp = VectorIndex.load(self.folder / "index", space, mend=False)
         vectors = VectorStore(self.folder / "vectors", space)
-        search = Search(self.catalog, vectors, index, self.encoder)
+        search = Search(
+            self.catalog,
+            vectors,
+            index,
+            self.encoder,
+            min_likely=self.settings.min_likely,
+            diverse=self.settings.diverse,
+        )
         index.complaints = search.complaints
+        if vectors.segments() and space not in self.catalog.spaces():
+            search.complain("the catalog knows nothing of the vectors there are: `ivsearch index` fills it again")
         if not self.catalog.is_complete(space):
             search.complain(
                 f"some media have no vectors of {space.encoder} {space.revision[:12]} yet and are not searched: "

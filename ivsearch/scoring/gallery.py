@@ -33,7 +33,8 @@ class Gallery:
     from what is usual (standard deviation). ``floor``: the mean score of any word on any Clip. ``peak``: the score of
     the word that fits a Clip best, on the median Clip. Neither depends on how many Clips there are. ``clips``
     (n, dim) float32, ``hubs`` (n,) float32 and ``owners`` (n,): the sampled Clips' vectors, how near any word is to
-    each, and which Media each is of, of ``n_clips`` there are.
+    each, and which Media each is of, of ``n_clips`` there are. ``apart``: the mean cosine of Clips of different Media;
+    ``near``: that of the median Clip with the Clip of another Media that is nearest to it; None where there is none.
     """
 
     usual: NDArray[np.float32]
@@ -44,6 +45,8 @@ class Gallery:
     hubs: NDArray[np.float32]
     owners: NDArray[np.str_]
     n_clips: int
+    apart: float
+    near: float | None
 
     def fit(self, cosine: float, hub: float) -> float:
         """How well a text fits a Clip: 0 as any word fits any Clip, 1 as the best word fits the typical Clip.
@@ -66,6 +69,10 @@ class Gallery:
     def scatter(self, text: NDArray[np.float32]) -> float:
         """The standard deviation of a text's fits with the library's Clips. ``text`` (dim,) unit."""
         return float(self._background(text).std()) / self.unit
+
+    def fits(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``fit`` of the text with each sampled Clip: (n,) float32."""
+        return (self._background(text) + HUB_SHARE * self.usual_hub - self.floor) / self.unit
 
     def _background(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.clips @ text - HUB_SHARE * self.hubs
@@ -110,7 +117,12 @@ def measure(scores: NDArray[np.float32], clips: NDArray[np.float32], owners: NDA
     peak = float(np.median(scores.max(axis=0)))
     hubs = hubness(scores)
     floor = float(scores.mean())
-    return Gallery(usual.astype(np.float32), max(spread, 1e-6), floor, peak, clips, hubs, owners, total)
+    alike = clips @ clips.T
+    other = owners[:, None] != owners
+    apart = float(alike[other].mean()) if other.any() else 0.0
+    nearest = np.where(other, alike, -np.inf).max(axis=1)
+    near = float(np.median(nearest)) if other.any() else None
+    return Gallery(usual.astype(np.float32), max(spread, 1e-6), floor, peak, clips, hubs, owners, total, apart, near)
 
 
 def clip_vector(clip: Clip, frames: FrameVectors) -> NDArray[np.float32]:

@@ -11,7 +11,14 @@ from ivsearch.search.refine import FoundSpan
 def collapse(
     spans: Mapping[MediaId, Sequence[FoundSpan]], k: int, per_media: int | None
 ) -> list[tuple[MediaId, FoundSpan]]:
-    """The k best spans, best first, at most ``per_media`` of one Media.
+    """The k best spans, best first, at most ``per_media`` of one Media."""
+    return ranked(spans, k, per_media)[:k]
+
+
+def ranked(
+    spans: Mapping[MediaId, Sequence[FoundSpan]], k: int, per_media: int | None
+) -> list[tuple[MediaId, FoundSpan]]:
+    """All spans that may be shown when k are, best first, at most ``per_media`` of one Media.
 
     With None that limit is as small as it can be while k spans are still shown: one a Media in a big library, more
     when only a few Media are searched.
@@ -19,7 +26,7 @@ def collapse(
     limit = per_media or smallest_limit([len(of_media) for of_media in spans.values()], k)
     shown = [(media_id, span) for media_id, of_media in spans.items() for span in of_media[:limit]]
     shown.sort(key=lambda each: (-each[1].score, each[0], each[1].start_s))
-    return shown[:k]
+    return shown
 
 
 def smallest_limit(counts: Sequence[int], k: int) -> int:

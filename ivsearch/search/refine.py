@@ -6,13 +6,13 @@ All of it works on the stored frame vectors; neither the file nor the model is t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.clips import frame_ends_s, pool, span_of
-from ivsearch.domain import Clip, FrameVectors, Moment
+from ivsearch.domain import Clip, FrameVectors, MediaId, Moment
 from ivsearch.scoring.hubness import Hubness
 from ivsearch.search.compose import Composed
 
@@ -39,7 +39,9 @@ class Refinement:
 @dataclass(frozen=True, slots=True)
 class FoundSpan:
     """Neighbouring Clips that match together. ``clip`` is the best of them. ``likely`` and ``steps``: as in
-    Hit, the first once calibrated, the second of a sequence. ``taken_off``: hubness, gone from ``score`` already."""
+    Hit, the first once calibrated, the second of a sequence. ``taken_off``: hubness, gone from ``score`` already.
+    ``copies``: near-duplicates in other Media.
+    ``view`` (dim,) float32: the vector that stands for it."""
 
     clip: Clip
     start_s: float
@@ -49,6 +51,8 @@ class FoundSpan:
     likely: float | None = None
     steps: tuple[Moment, ...] = ()
     taken_off: float = 0.0
+    copies: tuple[tuple[MediaId, FoundSpan], ...] = ()
+    view: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32), repr=False, compare=False)
 
 
 def refine(
@@ -81,7 +85,7 @@ def refine(
         moment = _moment(curve, frames.pts_s, ends_s, clips[first], clips[last], threshold)
         score, taken_off = float(scores[best]), float(off[best])
         start_s, end_s = clips[first].start_s, clips[last].end_s
-        spans.append(FoundSpan(clips[best], start_s, end_s, score, moment, taken_off=taken_off))
+        spans.append(FoundSpan(clips[best], start_s, end_s, score, moment, taken_off=taken_off, view=views[best]))
     return spans
 
 

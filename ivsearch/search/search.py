@@ -10,18 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.clips import Span, frame_ends_s, pool, span_of
-from ivsearch.domain import Clip, FrameVectors, Hit, Hits, Media, MediaId, MediaKind, Query, Term
+from ivsearch.domain import Clip, Copy, Filters, FrameVectors, Hit, Hits, Media, MediaId, MediaKind, Query, Term
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import LibraryDamaged, UsageError
 from ivsearch.plain_text import clock
 from ivsearch.scoring.gallery import Gallery, gallery_of
 from ivsearch.scoring.hubness import Hubness
 from ivsearch.scoring.vocabulary import vocabulary_vectors
-from ivsearch.search.collapse import collapse
+from ivsearch.search.calibrate import calibrated, calibration_of
+from ivsearch.search.collapse import collapse, ranked
 from ivsearch.search.compose import Composed, compose, encode_term
+from ivsearch.search.diversity import diversify
+from ivsearch.search.duplicates import fold
 from ivsearch.search.refine import FoundSpan, Refinement, refine
 from ivsearch.search.sequence import Step, sequences
 from ivsearch.search.terms import check_terms, terms_of
+from ivsearch.settings import DIVERSE, MIN_LIKELY
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
@@ -33,17 +37,23 @@ MIN_CLIPS = 400
 # Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
 MEDIA_PER_HIT = 10
 MIN_MEDIA = 150
+# Hits wanted to differ are chosen from so many times as many.
+MMR_DEPTH = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Everything a search reads. ``complaints`` collects damaged Media that were left out."""
+    """Everything a search reads. ``min_likely``: from where on something matches. ``diverse``: how much hits are
+    to differ. ``complaints`` collects damaged Media
+    that were left out."""
 
     catalog: Catalog
     vectors: VectorStore
     index: VectorIndex
     encoder: Encoder
     refinement: Refinement = field(default_factory=Refinement)
+    min_likely: float = MIN_LIKELY
+    diverse: float = DIVERSE
     complaints: list[str] = field(default_factory=list)
 
     def complain(self, complaint: str) -> None:
@@ -66,8 +76,14 @@ class Search:
         terms = terms_of(query)
         # A Clip is the best answer to its own query, and the one nobody asked for.
         found = self._refine(composed, media_ids, {term.clip_id for term in terms}, self._hubness(terms))
-        shown = collapse(found, k, per_media)
-        return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
+        among_all = query.filters == Filters() and query.after_clip is None
+        calibration = calibration_of(terms, composed.wanted, found, self.gallery(), among_all)
+        # More than k may be shown, where some are copies of others or too much like them.
+        depth = k if self.diverse == 0 else k * MMR_DEPTH
+        distinct = fold(ranked(found, k, per_media), depth, self._frames)
+        shown = calibrated(diversify(distinct, k, self.diverse), calibration)
+        matched = any(span.likely is None or span.likely >= self.min_likely for _, span in shown)
+        return Hits(query, self.encoder.space, self._hits(shown), matched)
 
     def _find_sequences(self, query: Query, k: int, per_media: int | None) -> Hits:
         """Where one thing is followed by the next. Videos that match any step well are looked at, so that a step that
@@ -193,8 +209,18 @@ class Search:
                 continue
             yield media_id, clips[media_id], frames, media[media_id].duration_s
 
+    def _frames(self, media_id: MediaId) -> FrameVectors | None:
+        """A Media's frame vectors, once more: the refinement has just read them. None when they have gone since."""
+        encoding = self.catalog.encodings(self.encoder.space, [media_id]).get(media_id)
+        try:
+            return None if encoding is None else self.vectors.read(encoding.record)
+        except LibraryDamaged as error:
+            self.complain(str(error))
+            return None
+
     def _hits(self, shown: Sequence[tuple[MediaId, FoundSpan]]) -> tuple[Hit, ...]:
-        media_ids = list(dict.fromkeys(media_id for media_id, _ in shown))
+        copied = (media_id for _, span in shown for media_id, _ in span.copies)
+        media_ids = list(dict.fromkeys((*(media_id for media_id, _ in shown), *copied)))
         media: dict[MediaId, Media] = self.catalog.media(media_ids)
         paths = self.catalog.media_paths(media_ids)
         # A writer may have removed some since they were found.
@@ -211,6 +237,11 @@ class Search:
                 end_s=span.end_s,
                 moment=span.moment,
                 likely=span.likely,
+                copies=tuple(
+                    Copy(paths[other][0], other, copy.start_s, copy.end_s)
+                    for other, copy in span.copies
+                    if other in paths
+                ),
                 steps=span.steps,
             )
             for rank, (media_id, span) in enumerate(held, 1)
