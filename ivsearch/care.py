@@ -16,6 +16,7 @@ from ivsearch.store.files import set_aside, set_aside_copy
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, write_manifest
+from ivsearch.store.ownership import claim, open_catalog
 from ivsearch.store.refresh import save_index
 from ivsearch.store.soundness import unsound_media
 from ivsearch.store.thumbs import Thumbs
@@ -26,6 +27,7 @@ from ivsearch.store.visual_tokens import drop_damaged, keep_only
 from ivsearch.store.wal import lost_commits
 
 RUN = "`ivsearch repair`, then `ivsearch index`"
+TAKE_UP = "`ivsearch index` fills it again from the vectors, without encoding anything"
 
 
 def remove(folder: Path, catalog: Catalog, paths: Sequence[Path]) -> list[Removed]:
@@ -52,13 +54,15 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
         yield from check_manifest(folder)
         # First: whoever opens the catalog has SQLite forget what is damaged in the log.
         yield from _verify_log(catalog_url)
-        catalog = Catalog(catalog_url)
+        catalog = open_catalog(folder, catalog_url)
     except LibraryDamaged as error:
         yield str(error)
         return
     with closing(catalog):
         try:
             yield from catalog.complaints()
+            for key in _unknown_vectors(folder, catalog):
+                yield f"the catalog knows nothing of the vectors of {key}; {TAKE_UP}"
             for space in catalog.spaces():
                 for unsound in unsound_media(catalog, VectorStore(folder / "vectors", space)):
                     yield f"{unsound.file}: {unsound.reason}{'' if RUN in unsound.reason else f'; run {RUN}'}"
@@ -80,6 +84,12 @@ def _verify_log(catalog_url: str | Path) -> Iterator[str]:
 
 def _log_of(catalog_url: str | Path) -> Path | None:
     return catalog_url.with_name(f"{catalog_url.name}-wal") if isinstance(catalog_url, Path) else None
+
+
+def _unknown_vectors(folder: Path, catalog: Catalog) -> Iterator[str]:
+    """Keys of Spaces that have vectors and no row: the Catalog was lost and begun anew."""
+    known = {space.key for space in catalog.spaces()}
+    yield from sorted({path.parent.name for path in (folder / "vectors").glob("*/*.seg")} - known)
 
 
 def _damaged_thumbs(folder: Path, catalog: Catalog) -> Iterator[Path]:
@@ -115,8 +125,8 @@ def repair(folder: Path, catalog_url: str | Path) -> Iterator[str]:
         if isinstance(catalog_url, Path) and _is_broken(catalog_url):
             for path in (catalog_url, log, catalog_url.with_name(f"{catalog_url.name}-shm")):
                 if path and path.exists():
-                    yield f"set aside {set_aside(path)}; run `ivsearch index` to fill a new catalog"
-        with closing(Catalog(catalog_url)) as catalog:
+                    yield f"set aside {set_aside(path)}; {TAKE_UP}"
+        with closing(open_catalog(folder, catalog_url)) as catalog, catalog.only_writer():
             spaces = catalog.spaces()
             if bad_manifest:
                 yield from _repair_manifest(folder, catalog)
@@ -149,6 +159,7 @@ def _repair_manifest(folder: Path, catalog: Catalog) -> Iterator[str]:
         manifest = None
     for path in write_manifest(folder, manifest or _manifest_from(catalog)):
         yield f"set aside {path}"
+    claim(folder, catalog)
     yield f"wrote {folder / MANIFEST} anew" + (
         "" if manifest else "; name your folders (and --encoder, --weights) at the next `ivsearch index`"
     )

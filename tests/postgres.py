@@ -49,10 +49,10 @@ class Postgres:
             connection.exec_driver_sql(sql)
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The name of an empty one, gone afterwards."""
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """The name of a new one, a copy of ``template`` (an empty one unless told otherwise). Gone afterwards."""
         name = f"test{next(self._numbers)}"
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield name
         self.run(f"DROP DATABASE {name} WITH (FORCE)")
 

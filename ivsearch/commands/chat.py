@@ -18,6 +18,7 @@ from ivsearch.commands.chat_lines import MOST_FRAMES, read_asked
 from ivsearch.commands.chat_partners import Asked, FileLibrarian, Librarian, Manner, Model, Partner, Subject
 from ivsearch.commands.options import (
     SOME_SKIPPED,
+    catalog_flag,
     chat_options,
     echo_json,
     echo_jsonl,
@@ -263,7 +264,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
         for name in ("weights", "dtype"):
             flags[f"chat_{name}"] = flags[f"chat_{name}"] or flags[name]
             flags[name] = None
-    return load_settings(flags)
+    return load_settings({"catalog": catalog_flag(), **flags})
 
 
 def _row(settings: Settings) -> ChatRow:

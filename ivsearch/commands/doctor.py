@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ivsearch.commands.options import echo_json, json_option, library_option
+from ivsearch.commands.options import catalog_flag, echo_json, json_option, library_option
 from ivsearch.plain_text import printable
 from ivsearch.settings import load_settings
 
@@ -25,7 +25,7 @@ def command(library: str | None, as_json: bool) -> None:
 
     failed = False
     checks = []
-    for check in examine(load_settings({"library": library})):
+    for check in examine(load_settings({"library": library, "catalog": catalog_flag()})):
         failed |= check.state is State.FAIL
         if as_json:
             checks.append(

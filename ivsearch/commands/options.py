@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ivsearch.encode import Encoder
     from ivsearch.library import Library
 
+CATALOG = "ivsearch.catalog"
+"""Where click keeps what --catalog says."""
+
 SOME_SKIPPED = 3
 """What a verb ends with when it is done, but for some files."""
 
@@ -28,7 +31,25 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def library_option(command: Command) -> Command:
+    """``--library``, and ``--catalog``, which no verb has to know of: ``opened`` takes it from the context."""
+    command = click.option(
+        "--catalog",
+        metavar="URL",
+        expose_value=False,
+        callback=_remember_catalog,
+        help="Catalog on a PostgreSQL server; the library remembers it. Passwords: PGPASSWORD or ~/.pgpass.",
+    )(command)
     return click.option("--library", metavar="DIR", help="Folder of the library.")(command)
+
+
+def _remember_catalog(context: click.Context, _parameter: click.Parameter, url: str | None) -> None:
+    context.meta[CATALOG] = url
+
+
+def catalog_flag() -> str | None:
+    """What ``--catalog`` says, for verbs that do not come by ``opened``."""
+    context = click.get_current_context(silent=True)
+    return context.meta.get(CATALOG) if context else None
 
 
 def json_option(command: Command) -> Command:
@@ -117,7 +138,7 @@ def opened(*, create: bool = False, **flags: Any) -> Library:
     # Here, so that `ivsearch VERB --help` need not wait for the database library.
     from ivsearch.library import open_library
 
-    settings = load_settings(flags)
+    settings = load_settings({"catalog": catalog_flag(), **flags})
     return open_library(library_folder(settings), create=create, settings=settings)
 
 

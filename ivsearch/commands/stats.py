@@ -26,6 +26,7 @@ def command(library: str | None, as_json: bool) -> None:
             "spaces": [wire.space(space) for space in stats.spaces],
             **dataclasses.asdict(stats.totals),
             "skipped": [wire.skipped(each) for each in stats.skipped],
+            **({"catalog": stats.catalog} if stats.catalog else {}),
             "catalog_bytes": stats.catalog_bytes,
             "vector_bytes": stats.vector_bytes,
             "index_bytes": stats.index_bytes,
@@ -47,5 +48,7 @@ def command(library: str | None, as_json: bool) -> None:
         f"index {size(stats.index_bytes)}, thumbnails {size(stats.thumb_bytes)}"
         + (f", visual tokens {size(stats.visual_token_bytes)}" if stats.visual_token_bytes else "")
     )
+    if stats.catalog:
+        click.echo(f"catalog   {printable(stats.catalog)}")
     for each in stats.skipped:
         click.echo(f"skipped   {short_path(each.path)}: {printable(each.reason)}")

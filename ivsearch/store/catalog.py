@@ -57,6 +57,7 @@ class Catalog:
         there is no sound database, LibraryTooNew if a newer ivsearch made it, UsageError for a URL of no use."""
         self._database = Database(url)
         self.url = self._database.url
+        self.file = self._database.file
         self.reader: Connections = self._database.reader
         self.writer: Connections = self._database.writer
         try:
@@ -105,7 +106,8 @@ class Catalog:
     def drop_space(self, space: Space) -> None:
         """Forgets a Space with all its Encodings and Clips. Should it come back, its changes are counted on."""
         with self.writer.begin() as connection:
-            changes.count_dropped(connection, space)
+            changes.count_change(connection, tables.clip_version.c.space_key == space.key)
+            changes.forget(connection, space)
             for table in (tables.clip, tables.encoding, tables.space):
                 connection.execute(sa.delete(table).where(table.c.space_key == space.key))
 
@@ -191,9 +193,11 @@ class Catalog:
         connection.execute(sa.delete(tables.media).where(tables.media.c.media_id.in_(orphans)))
 
     def drop_encodings(self, space: Space, media_ids: Sequence[MediaId]) -> None:
-        """Forgets the vectors of these Media, so that the next run makes them anew."""
+        """Forgets the vectors of these Media, so that the next run makes them anew. For repair: what else became of
+        their rows is not known, so indexes are compared with all of them."""
         with self.writer.begin() as connection:
             self._drop_encodings(connection, space, media_ids)
+            changes.forget(connection, space)
 
     def _drop_encodings(self, connection: sa.Connection, space: Space, media_ids: Sequence[MediaId]) -> None:
         clip, encoding = tables.clip.c, tables.encoding.c

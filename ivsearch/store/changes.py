@@ -40,7 +40,7 @@ def drop_clips(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None
     """Deletes Clips, counts the change of their Spaces and logs which they were."""
     clip, count = tables.clip.c, tables.clip_version.c
     changed = count.space_key.in_(sa.select(clip.space_key).where(which))
-    connection.execute(sa.update(tables.clip_version).where(changed).values(version=count.version + 1))
+    count_change(connection, changed)
     gone = sa.select(clip.space_key, count.version, clip.clip_id).join(
         tables.clip_version, count.space_key == clip.space_key
     )
@@ -60,13 +60,15 @@ def count_added(connection: sa.Connection, space: Space) -> None:
     )
 
 
-def count_dropped(connection: sa.Connection, space: Space) -> None:
-    """Counts the change that a Space is about to go with all its Clips; they are not logged one by one."""
+def count_change(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    count = tables.clip_version
+    connection.execute(sa.update(count).where(which).values(version=count.c.version + 1))
+
+
+def forget(connection: sa.Connection, space: Space) -> None:
+    """Empties the log: what changed until now cannot be told any more."""
     count, removed = tables.clip_version.c, tables.clip_removed.c
-    version = count.version + 1
-    connection.execute(
-        sa.update(tables.clip_version).where(count.space_key == space.key).values(version=version, trimmed=version)
-    )
+    connection.execute(sa.update(tables.clip_version).where(count.space_key == space.key).values(trimmed=count.version))
     connection.execute(sa.delete(tables.clip_removed).where(removed.space_key == space.key))
 
 

@@ -75,11 +75,13 @@ class Connections:
 
 
 class Database:
-    """Opened by path of an SQLite file or by SQLAlchemy URL. ``read_only``: a file that nobody here can write to."""
+    """Opened by path of an SQLite file or by SQLAlchemy URL. ``file``: SQLite's; ``read_only``: one that nobody
+    here can write to."""
 
     def __init__(self, where: str | Path) -> None:
         """Connects to nothing yet. Raises UsageError for a URL that makes no sense or a driver that is missing."""
         self.url = sa.make_url(f"sqlite:///{where}") if isinstance(where, Path) else parsed(where)
+        self.file = where if isinstance(where, Path) else Path(self.url.database or "")
         self.read_only = isinstance(where, Path) and _is_read_only(where)
         if isinstance(where, Path) and self.read_only:
             # A share or disc nobody can write to: nothing changes under us, and SQLite need not lock.
@@ -109,6 +111,18 @@ class Database:
     def close(self) -> None:
         self.writer.engine.dispose()
         self.reader.engine.dispose()
+
+    def check_encoding(self) -> None:
+        """Raises UsageError for a database that cannot hold every file name."""
+        if self.is_sqlite:
+            return
+        with self.reader.begin() as connection:
+            encoding = connection.scalar(sa.text("SHOW server_encoding"))
+        if encoding != "UTF8":
+            raise UsageError(
+                f"the database of the catalog {self.name} keeps texts as {encoding}, which cannot hold every name of a "
+                "file. Make one that can: createdb -E UTF8 -T template0 NAME"
+            )
 
     @contextmanager
     def only_writer(self) -> Iterator[None]:

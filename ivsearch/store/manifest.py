@@ -32,7 +32,7 @@ class Manifest:
     files and folders that were indexed and are looked at again when none is named, ``encoders`` how the encoder of each
     Space was loaded, by the Space's key, the latest last. ``previous`` is the Space that was active before, to go back
     to; ``dropping`` are the keys of Spaces whose dropping has begun and not ended. ``library_id`` is in the
-    Catalog of the library, too; ``catalog`` is its URL, without a password, or empty where it is a file in the folder."""
+    Catalog of the library, too; ``catalog`` is its URL without a password, empty where it is a file in the folder."""
 
     active: Space | None = None
     fps: float | None = None

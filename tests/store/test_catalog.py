@@ -185,10 +185,10 @@ def test_every_change_of_clips_is_counted_and_every_removal_logged(catalog: Cata
     assert start.last_id == max(catalog.clip_ids(SPACE))
     ids = {seed: ids_of(catalog, seed) for seed in (1, 2, 3)}
     gone: list[int] = []
-    # Replaced, dropped for repair, and deleted by a cascade from their Media: none goes uncounted.
+    # Replaced, or deleted with their Media: none goes uncounted.
     for act, seed in (
         (lambda: add(catalog, store, [1]), 1),
-        (lambda: catalog.drop_encodings(SPACE, [media_of(2).media_id]), 2),
+        (lambda: catalog.remove_paths([Path("/videos/2.mp4")]), 2),
         (lambda: catalog.remove_paths([Path("/videos/3.mp4")]), 3),
     ):
         before = catalog.clip_stamp(SPACE)
@@ -203,6 +203,15 @@ def test_every_change_of_clips_is_counted_and_every_removal_logged(catalog: Cata
     now = catalog.clip_changes(SPACE, catalog.clip_stamp(SPACE))
     assert now is not None
     assert len(now.removed) == 0
+
+
+def test_after_a_repair_indexes_are_compared_in_full(catalog: Catalog, store) -> None:
+    add(catalog, store, [1, 2])
+    before = catalog.clip_stamp(SPACE)
+    catalog.drop_encodings(SPACE, [media_of(2).media_id])
+    assert catalog.clip_changes(SPACE, before) is None
+    assert catalog.clip_stamp(SPACE).version > before.version
+    assert catalog.clip_ids(SPACE) == ids_of(catalog, 1)
 
 
 def test_what_changes_no_clip_is_not_counted(catalog: Catalog, store) -> None:

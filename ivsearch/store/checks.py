@@ -1,0 +1,27 @@
+"""What a database finds wrong with itself, and what its rows say about each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from ivsearch.store import tables
+
+
+def sqlite_complaints(connection: sa.Connection) -> Iterator[str]:
+    for (text,) in connection.exec_driver_sql("PRAGMA integrity_check").all():
+        if text != "ok":
+            yield f"catalog: {text}"
+    for row in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+        yield f"catalog: row {row[1]} of {row[0]} points at a missing row of {row[2]}"
+
+
+def postgresql_complaints(connection: sa.Connection) -> Iterator[str]:
+    """The server checks foreign keys as rows are written, unless it is told not to, as when a dump is put back."""
+    for table in tables.METADATA.sorted_tables:
+        for key in table.foreign_keys:
+            there = sa.exists().where(key.column == key.parent)
+            lost = connection.scalar(sa.select(sa.func.count()).select_from(table).where(~there)) or 0
+            if lost:
+                yield f"catalog: a row of {table.name} points at a missing row of {key.column.table.name} ({lost} such)"
