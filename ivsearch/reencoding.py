@@ -142,9 +142,11 @@ class Reencoding:
             if len(self._complete) >= COMMIT_MEDIA or time.monotonic() - committed_s > COMMIT_S:
                 self._take(pipeline.hurry())
                 self._commit(options)
+                self._note(Stage.ENCODING)
                 committed_s = time.monotonic()
             yield from self._drain()
         self._commit(options)
+        self._note(Stage.ENCODING)
         yield from self._drain()
 
     def _jobs(self, media_ids: Sequence[MediaId]) -> Iterator[Job]:
@@ -217,7 +219,6 @@ class Reencoding:
             media_done=self._state.media_done + len(encoded),
             frames_done=self._state.frames_done + frames,
         )
-        self._note(Stage.ENCODING)
 
     # ---- the end ----
 
