@@ -10,16 +10,18 @@ from pathlib import Path
 
 from ivsearch.clips import middle_frame, span_of
 from ivsearch.domain import MediaId, Removed, Space
-from ivsearch.errors import LibraryDamaged
+from ivsearch.errors import LibraryBusy, LibraryDamaged
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.files import set_aside, set_aside_copy
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
-from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, write_manifest
+from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, unfinished_drops, write_manifest
 from ivsearch.store.ownership import claim, open_catalog
+from ivsearch.store.reencoding_state import read_state
 from ivsearch.store.refresh import save_index
 from ivsearch.store.soundness import unsound_media
 from ivsearch.store.thumbs import Thumbs
+from ivsearch.store.turns import writers_turn
 from ivsearch.store.vector_index import VectorIndex, check_generation
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
@@ -32,7 +34,7 @@ TAKE_UP = "`ivsearch index` fills it again from the vectors, without encoding an
 
 def remove(folder: Path, catalog: Catalog, paths: Sequence[Path]) -> list[Removed]:
     """Forgets files, or everything below folders (``paths`` absolute). The files themselves are not touched."""
-    with writer_lock(folder):
+    with writers_turn(folder, catalog):
         gone = [row for row in catalog.paths() if any(row.path.is_relative_to(path) for path in paths)]
         unread = [each.path for each in catalog.skipped() if any(each.path.is_relative_to(path) for path in paths)]
         catalog.remove_paths([*(row.path for row in gone), *unread])
@@ -52,6 +54,7 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     """Reads everything there is and yields what is wrong, in words; nothing when all is well."""
     try:
         yield from check_manifest(folder)
+        yield from unfinished_drops(folder)
         # First: whoever opens the catalog has SQLite forget what is damaged in the log.
         yield from _verify_log(catalog_url)
         catalog = open_catalog(folder, catalog_url)
@@ -116,6 +119,10 @@ def repair(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     Nothing else of this process may have the catalog open. One that is no file (``catalog_url`` a text) is never set
     aside.
     """
+    if (job := read_state(folder)) and job.is_running:
+        raise LibraryBusy(
+            f"a re-encoding (process {job.pid}) writes to {folder}: stop it first with `ivsearch spaces stop`"
+        )
     with writer_lock(folder):
         bad_manifest = any(check_manifest(folder))
         log = _log_of(catalog_url)

@@ -21,12 +21,14 @@ from ivsearch.search.calibrate import calibrated, calibration_of
 from ivsearch.search.collapse import collapse, ranked
 from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.diversity import diversify
-from ivsearch.search.duplicates import fold
+from ivsearch.search.duplicates import Copies, fold
 from ivsearch.search.refine import FoundSpan, Refinement, refine
 from ivsearch.search.sequence import Step, sequences
 from ivsearch.search.terms import check_terms, terms_of
 from ivsearch.settings import DIVERSE, MIN_LIKELY
 from ivsearch.store.catalog import Catalog
+from ivsearch.store.coverage import space_of_clip
+from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
@@ -43,7 +45,8 @@ MMR_DEPTH = 5
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Everything a search reads. ``min_likely``: from where on something matches. ``diverse``: how much hits are
+    """Everything a search reads. ``thumbs``: by which copies are told; without
+    them none are. ``min_likely``: from where on something matches. ``diverse``: how much hits are
     to differ. ``complaints`` collects damaged Media
     that were left out."""
 
@@ -51,6 +54,7 @@ class Search:
     vectors: VectorStore
     index: VectorIndex
     encoder: Encoder
+    thumbs: Thumbs | None = None
     refinement: Refinement = field(default_factory=Refinement)
     min_likely: float = MIN_LIKELY
     diverse: float = DIVERSE
@@ -80,7 +84,8 @@ class Search:
         calibration = calibration_of(terms, composed.wanted, found, self.gallery(), among_all)
         # More than k may be shown, where some are copies of others or too much like them.
         depth = k if self.diverse == 0 else k * MMR_DEPTH
-        distinct = fold(ranked(found, k, per_media), depth, self._frames)
+        copies = None if self.thumbs is None else Copies(self.thumbs, self._frames)
+        distinct = fold(ranked(found, k, per_media), depth, copies)
         shown = calibrated(diversify(distinct, k, self.diverse), calibration)
         matched = any(span.likely is None or span.likely >= self.min_likely for _, span in shown)
         return Hits(query, self.encoder.space, self._hits(shown), matched)
@@ -128,6 +133,12 @@ class Search:
 
     def _clip_vector(self, term: Term) -> NDArray[np.float32]:
         clip = self.catalog.clips([term.clip_id]).get(term.clip_id) if term.clip_id is not None else None
+        owner = space_of_clip(self.catalog, clip.clip_id) if clip else None
+        if clip and owner and owner != self.encoder.space:
+            raise UsageError(
+                f"clip {clip.clip_id} is one of {owner.key}, and this search is in {self.encoder.space.key}, which has "
+                "clips of its own: find it again there, or `ivsearch spaces use` the other"
+            )
         encodings = self.catalog.encodings(self.encoder.space, [clip.media_id]) if clip else {}
         if clip is None or not encodings:
             raise UsageError(
