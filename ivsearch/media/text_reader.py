@@ -17,7 +17,7 @@ from typing import Any
 from ivsearch.domain import Skipped, TextLine
 from ivsearch.errors import MediaError
 from ivsearch.media.faults import explain
-from ivsearch.media.pool import STALL_S, same_package
+from ivsearch.media.pool import STALL_S, START_S, same_package
 from ivsearch.media.text_streams import TextStream, text_streams
 
 
@@ -52,13 +52,21 @@ class _Reader:
             stderr=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C in the terminal is for the parent
         )
+        self._is_ready = False
 
     def ask(self, path: Path, stall_s: float) -> dict[str, Any]:
         """Raises EOFError or OSError when the process dies, TimeoutError when it takes too long."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        if not self._is_ready:
+            self._answer(START_S)
+            self._is_ready = True
         self._process.stdin.write(json.dumps(str(path)).encode() + b"\n")
         self._process.stdin.flush()
+        document: dict[str, Any] = json.loads(self._answer(stall_s))
+        return document
+
+    def _answer(self, stall_s: float) -> bytes:
+        assert self._process.stdout is not None
         answer = bytearray()
         while not answer.endswith(b"\n"):
             if not select.select([self._process.stdout], [], [], stall_s)[0]:
@@ -67,8 +75,7 @@ class _Reader:
             if not part:
                 raise EOFError
             answer += part
-        document: dict[str, Any] = json.loads(answer)
-        return document
+        return bytes(answer)
 
     def end(self) -> str:
         """Ends the process; how it ended, in words."""
@@ -83,11 +90,13 @@ class _Reader:
 
 
 def work() -> None:
-    """Body of the process: a path a line comes in, a JSON document a line goes out. Ends with its input."""
+    """Body of the process: says that it is ready; then a path a line comes in, a JSON document a line goes out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What libraries print must not stand between the documents.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    answers.write("ready\n")
+    answers.flush()
     for line in sys.stdin:
         path = Path(json.loads(line))
         try:
