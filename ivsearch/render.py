@@ -66,10 +66,7 @@ def hits_text(hits: Hits) -> str:
     """A line a hit: rank, score, moment, path; below it the words that were found there."""
     if not hits.hits:
         return "nothing found"
-    rows = [
-        (f"{hit.rank:>2}", f"{hit.score:.3f}", _when(hit.kind, hit.moment.start_s, hit.moment.end_s), hit)
-        for hit in hits.hits
-    ]
+    rows = [(f"{hit.rank:>2}", f"{hit.score:.3f}", _moments_text(hit), hit) for hit in hits.hits]
     width = max(len(when) for _, _, when, _ in rows)
     digits = max(len(score) for _, score, _, _ in rows)  # one more where a score is negative
     lines = [
@@ -140,6 +137,12 @@ def _term_text(term: Term) -> str:
     region = term.region
     part = "" if region is None else f"#{region.x:g},{region.y:g},{region.width:g},{region.height:g}"
     return f"{weight}{term.image}{part}"
+
+
+def _moments_text(hit: Hit) -> str:
+    if hit.steps:
+        return " → ".join(span(step.start_s, step.end_s) for step in hit.steps)
+    return _when(hit.kind, hit.moment.start_s, hit.moment.end_s)
 
 
 def _when(kind: MediaKind, start_s: float, end_s: float) -> str:
