@@ -39,7 +39,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/index_speed.py --json benchmarks/index_speed.json
 	$(BIN)/python benchmarks/search_quality.py --media $(SHARED)/media --json benchmarks/search_quality.json
-	IVSEARCH_TEST_KILLS=200 $(BIN)/python -m pytest -s tests/test_kill.py
+	$(BIN)/python benchmarks/faults.py --json benchmarks/faults.json
 
 clean:
 	rm -rf $(VENV) $(DEMO_MEDIA) $(DEMO_LIBRARY)
