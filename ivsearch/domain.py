@@ -241,6 +241,40 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a Hit is where it is.
+
+    ``times_s`` and ``scores``: the curve, the score of every embedded frame of the Media at its presentation time.
+    ``words``: what both the query and the Moment are about, strongest first. ``taken_off``: how much of the score went
+    because the picture is near to any word. ``percentile``: the share of the library's Clips, of other Media, that
+    score lower, in percent.
+    """
+
+    times_s: tuple[float, ...]
+    scores: tuple[float, ...]
+    words: tuple[str, ...]
+    taken_off: float
+    percentile: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why a file is not among the k hits of a Query: ``reason`` says it in words.
+
+    ``rank`` (from 1, one hit a file), ``score``, ``likely`` and ``moment`` of its best Moment where it could be found;
+    ``last_score``: that of the k-th hit.
+    """
+
+    path: Path
+    reason: str
+    rank: int | None = None
+    score: float | None = None
+    likely: float | None = None
+    moment: Moment | None = None
+    last_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """What was found. ``[start_s, end_s)`` spans the merged Clips, ``moment`` the best part of it.
 
@@ -250,6 +284,7 @@ class Hit:
     its score stands out in this library; None where that cannot be told. ``copies``: near-duplicates in other Media.
     ``steps``: the Moments of a sequence, one a step, in time order. ``contributions``: where words in the footage were
     found, too, what each Modality gave, the most first; ``score`` is then the fused one, in [0, 1].
+    ``explanation``: only where it was asked for.
     """
 
     rank: int
@@ -266,6 +301,7 @@ class Hit:
     copies: tuple[Copy, ...] = ()
     steps: tuple[Moment, ...] = ()
     contributions: tuple[Contribution, ...] = ()
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ivsearch import care, spaces
 from ivsearch.domain import (
+    Absence,
     Answer,
     Filters,
     Hit,
@@ -346,6 +347,19 @@ class Library:
             )
         return hits
 
+    def explain(self, hits: Hits) -> Hits:
+        """The same hits, each with its ``explanation``: the curve of its file, what words it shares with the query,
+        where its score lies in the library."""
+        from ivsearch.search.explain import explain
+
+        return explain(hits, self.searcher())
+
+    def why_not(self, query: Query, path: str | Path, *, k: int = 10) -> Absence:
+        """Why a file is not among the k hits: not indexed, skipped, filtered out, a copy, or what matches better."""
+        from ivsearch.search.explain import why_not
+
+        return why_not(query, Path(os.path.abspath(path)), k, self.searcher())
+
     def _reranker(self, wanted: Reranking) -> Encoder:
         """The encoder that ranks again, loaded once; the library's own when it is the same."""
         name, row = absolute_name(wanted.encoder), encoder_row(wanted.encoder)[0]
@@ -419,6 +433,7 @@ class Library:
             vectors,
             index,
             self.encoder,
+            self.thumbs,
             min_likely=self.settings.min_likely,
             diverse=self.settings.diverse,
         )

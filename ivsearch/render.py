@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ivsearch.domain import (
+    Absence,
     Answer,
     Hit,
     Hits,
@@ -82,6 +83,50 @@ def _copies_note(hit: Hit) -> str:
     """How many copies were folded into it; empty where there are none."""
     n = len(hit.copies)
     return f"  (+{n} {'copy' if n == 1 else 'copies'})" if n else ""
+
+
+def explained_text(hits: Hits) -> str:
+    """Some lines a hit: how likely, what both are about, the curve of scores over the file."""
+    return "\n".join(line for hit in hits.hits for line in _explanation_lines(hit))
+
+
+def _explanation_lines(hit: Hit) -> list[str]:
+    made = hit.explanation
+    head = f"{hit.rank:>2}  {short_path(hit.path)}"
+    if made is None:
+        return [f"{head}: its vectors cannot be read any more"]
+    likely = "" if hit.likely is None else f"  likely {100 * hit.likely:.0f} %"
+    above = "" if made.percentile is None else f"  above {made.percentile:.0f} % of the library's clips"
+    lines = [f"{head}{likely}{above}", f"      taken off for being near to any word: {made.taken_off:.3f}"]
+    if made.words:
+        lines.append(f"      both are about: {', '.join(made.words)}")
+    shares = [f"{each.modality.value} {100 * each.share:.0f} %" for each in hit.contributions]
+    if shares:
+        lines.append(f"      of the score: {', '.join(shares)}")
+    if len(made.scores) > 1:
+        low, high = min(made.scores), max(made.scores)
+        lines.append(f"      frame scores {low:.2f} to {high:.2f}: {_sparkline(made.scores)}")
+    return lines
+
+
+def _sparkline(scores: Sequence[float], width: int = 60) -> str:
+    """The highest of each of ``width`` equal parts, as a bar of eight heights."""
+    n = min(width, len(scores))
+    parts = [scores[i * len(scores) // n : (i + 1) * len(scores) // n] for i in range(n)]
+    low, high = min(scores), max(scores)
+    heights = [round(7 * (max(part) - low) / max(high - low, 1e-9)) for part in parts]
+    return "".join("▁▂▃▄▅▆▇█"[height] for height in heights)
+
+
+def absence_text(absence: Absence) -> str:
+    """Why a file is not among the hits, in a line or two."""
+    lines = [f"{short_path(absence.path)}: {printable(absence.reason)}"]
+    if absence.score is not None and absence.moment is not None:
+        last = "" if absence.last_score is None else f"; the last hit shown has {absence.last_score:.3f}"
+        likely = "" if absence.likely is None else f", likely {100 * absence.likely:.0f} %"
+        when = span(absence.moment.start_s, absence.moment.end_s)
+        lines.append(f"      rank {absence.rank}, score {absence.score:.3f}{likely}, best at {when}{last}")
+    return "\n".join(lines)
 
 
 def copies_text(hits: Hits) -> str:

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from ivsearch.domain import (
+    Absence,
     Answer,
     Citation,
     Contribution,
     Copy,
+    Explanation,
     Filters,
     Hit,
     Hits,
@@ -64,7 +66,34 @@ def hit(noun: Hit) -> dict[str, Any]:
         "moment": moment(noun.moment),
         **({"steps": [moment(each) for each in noun.steps]} if noun.steps else {}),
         **({"copies": [copy(each) for each in noun.copies]} if noun.copies else {}),
+        **({} if noun.explanation is None else {"explanation": explanation(noun.explanation)}),
         **({"contributions": [contribution(each) for each in noun.contributions]} if noun.contributions else {}),
+    }
+
+
+def explanation(noun: Explanation) -> dict[str, Any]:
+    """``curve``: the presentation time in seconds and the score of every embedded frame of the file."""
+    return {
+        "words": list(noun.words),
+        "taken_off": round(noun.taken_off, SCORE_DIGITS),
+        "percentile": None if noun.percentile is None else round(noun.percentile, 1),
+        "curve": {
+            "times_s": [round(time_s, TIME_DIGITS) for time_s in noun.times_s],
+            "scores": [round(score, SCORE_DIGITS) for score in noun.scores],
+        },
+    }
+
+
+def absence(noun: Absence) -> dict[str, Any]:
+    """Why a file is not among the hits; what could not be told is null."""
+    return {
+        "path": str(noun.path),
+        "reason": noun.reason,
+        "rank": noun.rank,
+        "score": None if noun.score is None else round(noun.score, SCORE_DIGITS),
+        "likely": None if noun.likely is None else round(noun.likely, SCORE_DIGITS),
+        "moment": None if noun.moment is None else moment(noun.moment),
+        "last_score": None if noun.last_score is None else round(noun.last_score, SCORE_DIGITS),
     }
 
 

@@ -25,7 +25,7 @@ from ivsearch.commands.options import (
 )
 from ivsearch.domain import Filters, Hits, Only, Reranking
 from ivsearch.plain_text import clock
-from ivsearch.render import hits_text
+from ivsearch.render import absence_text, copies_text, explained_text, hits_text
 
 NOTHING_MATCHED = 1
 
@@ -47,6 +47,8 @@ Examples:
   ivsearch search @cars --new                 # only in what was indexed since
   ivsearch search "a cat" --open              # play the best hit
   ivsearch search "abandon ship" --only text  # in subtitles, speech, on screen
+  ivsearch search "a red car" --explain --copies
+  ivsearch search "a red car" --why-not car.mp4
   ivsearch search "a red car" --rerank internvl-g --rerank-weights DIR
 """,
 )
@@ -72,6 +74,16 @@ Examples:
 @click.option(
     "--per-media", type=click.IntRange(1), help="At most so many hits of one file (default: as few as fill -k hits)."
 )
+@click.option(
+    "--min-likely",
+    type=click.FloatRange(0, 1),
+    metavar="0-1",
+    help="How likely the best hit must be for something to match; less ends with 1 (default: 0.3).",
+)
+@click.option("--diverse", type=click.FloatRange(0, 1), metavar="0-1", help="How much hits are to differ (default: 0).")
+@click.option("--copies", is_flag=True, help="List the near-duplicates that were folded into hits.")
+@click.option("--explain", is_flag=True, help="Say of every hit why it is where it is.")
+@click.option("--why-not", metavar="FILE", help="Say why this file is not among the hits.")
 @click.option("--rerank", metavar="NAME", help="Encoder that judges the best hits again.")
 @click.option(
     "--rerank-weights",
@@ -100,6 +112,11 @@ def command(
     to_open: str | None,
     k: int,
     per_media: int | None,
+    min_likely: float | None,
+    diverse: float | None,
+    copies: bool,
+    explain: bool,
+    why_not: str | None,
     rerank: str | None,
     rerank_weights: str | None,
     rerank_depth: int | None,
@@ -133,8 +150,17 @@ def command(
     if saved is not None and only:
         raise click.UsageError(f"@{saved} looks at everything: leave --only out, or write the text")
     query = None if saved is not None else asked(text, image, clip, region, thens, within, filters)
+    if jsonl and why_not:
+        raise click.UsageError("--why-not is no hit, and --jsonl prints only hits: use --json")
     with opened(
-        library=library, encoder=encoder, weights=weights, device=device, dtype=dtype, preprocess=preprocess
+        library=library,
+        encoder=encoder,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        preprocess=preprocess,
+        min_likely=min_likely,
+        diverse=diverse,
     ) as lib:
         if saved is not None:
             given = click.get_current_context().get_parameter_source("k") is not ParameterSource.DEFAULT
@@ -144,14 +170,22 @@ def command(
             hits = lib.find(query, k=k, per_media=per_media, rerank=again, only=Only(only) if only else None)
         if save is not None:
             lib.save_query(save, hits.query, k=k, per_media=per_media)
+        hits = lib.explain(hits) if explain else hits
+        absence = lib.why_not(hits.query, why_not, k=k) if why_not else None
         warn(lib.searcher().complaints)
         player = lib.settings.player
     if as_json:
-        echo_json(wire.hits(hits))
+        echo_json(wire.hits(hits) | ({} if absence is None else {"why_not": wire.absence(absence)}))
     elif jsonl:
         echo_jsonl(wire.hit(hit) for hit in hits.hits)
     else:
         click.echo(hits_text(hits))
+        if copies:
+            click.echo(copies_text(hits))
+        if explain and hits.hits:
+            click.echo(explained_text(hits))
+        if absence is not None:
+            click.echo(absence_text(absence))
     if rank is not None and hits.hits:
         _open(hits, rank, player)
     if not hits.matched:

@@ -1,44 +1,82 @@
 """fold: near-duplicates among what was found → one hit with copies.
 
-The same footage encoded anew, scaled, cropped or brightened keeps its content second by second: two spans are copies
-when their frames, laid side by side at the same distance in time, agree all along a row. Two takes of one scene agree
-in some frames and not in a row. How far copies and other scenes lie apart: benchmarks/LOG.md.
+The same footage encoded anew, scaled, cropped around its middle or brightened is cut into the same Clips, whose frames,
+laid side by side in time, have vectors alike, and whose thumbnails are the same picture. Vectors alone do not tell: two
+takes of one scene are nearer to each other than a poor copy is to its original. How far both lie apart stands in
+benchmarks/LOG.md. Without thumbnails nothing is folded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ivsearch.domain import FrameVectors, MediaId
 from ivsearch.search.refine import FoundSpan
+from ivsearch.store.thumbs import Thumbs
 
-Spans = list[tuple[MediaId, FoundSpan]]
-Read = Callable[[MediaId], FrameVectors | None]
-
-# Mean cosine of frames side by side from which on two spans are copies.
-COPY = 0.9
-# What stands for two copies is at least so alike; all others need not be laid side by side.
-WORTH_A_LOOK = 0.75
-# Of the shorter span, this share must have a partner in the other one.
+# Correlation of two thumbnails' grey values from which on they are the same picture.
+SAME_PICTURE = 0.98
+# Mean cosine of frames side by side that a copy keeps, however poor.
+SAME_SCENE = 0.5
+# Of the shorter Clip, this share must have a partner in the other one.
 OVERLAP = 0.6
-# Longer spans are compared by their first rows. One row a second.
+# Longer Clips are compared by their first rows, one a STEP_S.
 MOST_ROWS = 120
 STEP_S = 1.0
+# Thumbnails are compared as squares of so many grey values, and with these shares cut off every side.
+SIDE = 32
+MARGINS = (0.0, 0.025, 0.05, 0.075)
+# Standard deviation of grey values (of 255) below which a picture is empty, and like every empty one.
+EMPTY = 4.0
 
 
-def fold(ranked: Sequence[tuple[MediaId, FoundSpan]], k: int, read: Read) -> Spans:
-    """The first k of ``ranked`` (best first) that are no copies of a better one; the copies are in ``copies`` of that.
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Tells copies apart. ``frames`` gives a Media's vectors, or None where they cannot be read."""
 
-    ``read`` gives a Media's frame vectors, or None where they cannot be read.
-    """
-    shown: Spans = []
-    rows: dict[int, NDArray[np.float32]] = {}
-    for place, (media_id, span) in enumerate(ranked):
-        original = next((i for i, each in enumerate(shown) if _is_copy(ranked[place], each, read, rows)), None)
+    thumbs: Thumbs
+    frames: Callable[[MediaId], FrameVectors | None]
+    looks: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
+    rows: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
+
+    def are(self, one: FoundSpan, other: FoundSpan) -> bool:
+        """Whether two spans of different Media show the same footage. Of each its best Clip is looked at."""
+        if (one.clip.start_s == one.clip.end_s) != (other.clip.start_s == other.clip.end_s):
+            return False
+        a, b = self._look(one), self._look(other)
+        if a is None or b is None or likeness(a, b) < SAME_PICTURE:
+            return False
+        x, y = self._rows(one), self._rows(other)
+        return x is not None and y is not None and agreement(x, y) >= SAME_SCENE
+
+    def _look(self, span: FoundSpan) -> NDArray[np.float32] | None:
+        clip = span.clip
+        if clip.clip_id not in self.looks:
+            self.looks[clip.clip_id] = look_of(self.thumbs.path(clip.media_id, clip.start_s))
+        return self.looks[clip.clip_id]
+
+    def _rows(self, span: FoundSpan) -> NDArray[np.float32] | None:
+        clip = span.clip
+        if clip.clip_id not in self.rows:
+            frames = self.frames(clip.media_id)
+            self.rows[clip.clip_id] = None if frames is None else _rows(span, frames)
+        return self.rows[clip.clip_id]
+
+
+def fold(ranked: Sequence[tuple[MediaId, FoundSpan]], k: int, copies: Copies | None) -> list[tuple[MediaId, FoundSpan]]:
+    """The first k of ``ranked`` (best first) that are no copies of a better one; the copies are in its ``copies``."""
+    if copies is None:
+        return list(ranked[:k])
+    shown: list[tuple[MediaId, FoundSpan]] = []
+    for media_id, span in ranked:
+        others = (i for i, (owner, kept) in enumerate(shown) if owner != media_id and copies.are(span, kept))
+        original = next(others, None)
         if original is not None:
             owner, kept = shown[original]
             shown[original] = (owner, replace(kept, copies=(*kept.copies, (media_id, span))))
@@ -49,37 +87,42 @@ def fold(ranked: Sequence[tuple[MediaId, FoundSpan]], k: int, read: Read) -> Spa
     return shown
 
 
-def _is_copy(
-    one: tuple[MediaId, FoundSpan], other: tuple[MediaId, FoundSpan], read: Read, rows: dict[int, NDArray[np.float32]]
-) -> bool:
-    (media_id, span), (owner, kept) = one, other
-    still = span.start_s == span.end_s
-    if media_id == owner or still != (kept.start_s == kept.end_s) or _cosine(span.view, kept.view) < WORTH_A_LOOK:
-        return False
-    for each_id, each in (one, other):
-        if each.clip.clip_id not in rows:
-            frames = read(each_id)
-            rows[each.clip.clip_id] = np.empty((0, 0), np.float32) if frames is None else _rows(each, frames)
-    a, b = rows[span.clip.clip_id], rows[kept.clip.clip_id]
-    return bool(len(a) and len(b)) and agreement(a, b) >= COPY
+def look_of(thumbnail: Path) -> NDArray[np.float32] | None:
+    """A thumbnail as grey squares, one for each of MARGINS, of mean 0 and length 1: (4, SIDE²) float32. None for an
+    empty picture, and where there is no thumbnail that can be read: it is never needed."""
+    try:
+        with Image.open(thumbnail) as file:
+            grey = file.convert("L")
+    except OSError:
+        return None
+    squares = []
+    for margin in MARGINS:
+        left, top = round(grey.width * margin), round(grey.height * margin)
+        part = grey.crop((left, top, max(grey.width - left, left + 1), max(grey.height - top, top + 1)))
+        values = np.asarray(part.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).ravel()
+        if values.std() < EMPTY:
+            return None
+        values = values - values.mean()
+        squares.append(values / np.linalg.norm(values))
+    return np.stack(squares)
+
+
+def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """The highest correlation of one whole picture with the other one, whole or without its margins."""
+    return max(float((a[0] @ b.T).max()), float((b[0] @ a.T).max()))
 
 
 def agreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """The highest mean cosine of unit rows of ``a`` (n, dim) and ``b`` (m, dim) side by side, over all shifts at which
     enough of the shorter one has a partner."""
     alike = a @ b.T
-    needed = max(1, int(np.ceil(OVERLAP * min(a.shape[0], b.shape[0]))))
-    shifts = range(needed - a.shape[0], b.shape[0] - needed + 1)
-    return max(float(alike.diagonal(shift).mean()) for shift in shifts)
+    needed = max(1, int(np.ceil(OVERLAP * min(len(a), len(b)))))
+    return max(float(alike.diagonal(shift).mean()) for shift in range(needed - len(a), len(b) - needed + 1))
 
 
 def _rows(span: FoundSpan, frames: FrameVectors) -> NDArray[np.float32]:
     """The frame standing at every STEP_S of the best Clip: (n, dim) float32 unit rows. The gate's gaps are filled."""
-    pts_s = frames.pts_s
-    times_s = np.arange(span.clip.start_s, max(span.clip.end_s, span.clip.start_s + 1e-6), STEP_S)[:MOST_ROWS]
-    standing = np.maximum(np.searchsorted(pts_s, times_s + 1e-3, side="right") - 1, 0)
+    clip = span.clip
+    times_s = np.arange(clip.start_s, max(clip.end_s, clip.start_s + 1e-6), STEP_S)[:MOST_ROWS]
+    standing = np.maximum(np.searchsorted(frames.pts_s, times_s + 1e-3, side="right") - 1, 0)
     return frames.vectors[standing].astype(np.float32)
-
-
-def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)

@@ -84,7 +84,7 @@ class Search:
         calibration = calibration_of(terms, composed.wanted, found, self.gallery(), among_all)
         # More than k may be shown, where some are copies of others or too much like them.
         depth = k if self.diverse == 0 else k * MMR_DEPTH
-        copies = None if self.thumbs is None else Copies(self.thumbs, self._frames)
+        copies = None if self.thumbs is None else Copies(self.thumbs, self.frames)
         distinct = fold(ranked(found, k, per_media), depth, copies)
         shown = calibrated(diversify(distinct, k, self.diverse), calibration)
         matched = any(span.likely is None or span.likely >= self.min_likely for _, span in shown)
@@ -220,7 +220,7 @@ class Search:
                 continue
             yield media_id, clips[media_id], frames, media[media_id].duration_s
 
-    def _frames(self, media_id: MediaId) -> FrameVectors | None:
+    def frames(self, media_id: MediaId) -> FrameVectors | None:
         """A Media's frame vectors, once more: the refinement has just read them. None when they have gone since."""
         encoding = self.catalog.encodings(self.encoder.space, [media_id]).get(media_id)
         try:

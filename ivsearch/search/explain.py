@@ -1,0 +1,145 @@
+"""explain: why a hit is where it is, and why a file is not among the hits. Works on stored vectors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivsearch.domain import Absence, Explanation, Filters, FrameVectors, Hit, Hits, Modality, Query
+from ivsearch.scoring.gallery import Gallery, unit_mean
+from ivsearch.scoring.hubness import HUB_SHARE, Hubness
+from ivsearch.scoring.vocabulary import vocabulary, vocabulary_vectors
+from ivsearch.search.compose import Composed
+from ivsearch.search.search import Search
+from ivsearch.search.terms import terms_of
+from ivsearch.store.catalog import PathRow
+
+MOST_WORDS = 5
+# Standard deviations above what is usual for a word from which on a query or a Moment is about it.
+ABOUT = 1.0
+# A file that is not found among so many is said to be further down.
+DEPTH = 1000
+
+
+def explain(hits: Hits, search: Search) -> Hits:
+    """The same hits, each with its explanation. A sequence is explained by its first step."""
+    terms = terms_of(hits.query)
+    composed, gallery = search.compose(hits.query), search.gallery()
+    in_words = all(term.text is not None for term in terms)
+    explained = []
+    for hit in hits.hits:
+        frames = search.frames(hit.media_id)
+        made = None if frames is None else _explanation(hit, frames, composed, gallery, search, in_words)
+        explained.append(replace(hit, explanation=made))
+    return replace(hits, hits=tuple(explained))
+
+
+def _explanation(
+    hit: Hit, frames: FrameVectors, composed: Composed, gallery: Gallery | None, search: Search, in_words: bool
+) -> Explanation:
+    pts_s, vectors = frames.pts_s, frames.vectors.astype(np.float32)
+    moment = _shown(frames, hit)
+    words = vocabulary_vectors(search.encoder)
+    off = 0.0
+    if in_words and gallery is not None:
+        off = float(Hubness(words, gallery.usual_hub).taken_off(moment[None])[0])
+    return Explanation(
+        times_s=tuple(pts_s.tolist()),
+        scores=tuple(composed.scores(vectors).tolist()),
+        words=() if gallery is None else _in_both(words @ composed.wanted, words @ moment, gallery),
+        taken_off=off,
+        percentile=None if gallery is None else _percentile(hit, composed, gallery, in_words),
+    )
+
+
+def _shown(frames: FrameVectors, hit: Hit) -> NDArray[np.float32]:
+    """The unit mean (dim,) of the Moment's frames."""
+    first = max(int(np.searchsorted(frames.pts_s, hit.moment.start_s, side="right")) - 1, 0)
+    last = max(int(np.searchsorted(frames.pts_s, hit.moment.end_s, side="left")), first + 1)
+    return unit_mean(frames.vectors[first:last])
+
+
+def _in_both(query: NDArray[np.float32], moment: NDArray[np.float32], gallery: Gallery) -> tuple[str, ...]:
+    """Words both are about: each counts by the lesser of how far it stands out in either. ``query`` and ``moment``
+    (words,): their cosines with the vocabulary."""
+    asked = (query - query.mean()) / max(float(query.std()), 1e-6)
+    seen = (moment - gallery.usual) / gallery.spread
+    both = np.minimum(asked, seen)
+    best = np.argsort(-both, kind="stable")[:MOST_WORDS]
+    return tuple(vocabulary()[i].english for i in best if both[i] >= ABOUT)
+
+
+def _percentile(hit: Hit, composed: Composed, gallery: Gallery, in_words: bool) -> float | None:
+    """None where no Clip of another Media is there to compare with."""
+    others = gallery.owners != hit.media_id
+    if not others.any():
+        return None
+    scores = composed.scores(gallery.clips[others])
+    if in_words:
+        scores = scores - HUB_SHARE * (gallery.hubs[others] - gallery.usual_hub)
+    score: float | None = hit.score if hit.retrieval_score is None else hit.retrieval_score
+    if hit.contributions:
+        picture = (each.score for each in hit.contributions if each.modality is Modality.PICTURE)
+        score = next(picture, None)
+    if score is None:
+        return None  # found by its words alone
+    return 100 * float((scores < score).mean())
+
+
+def why_not(query: Query, path: Path, k: int, search: Search) -> Absence:
+    """Where a file is for a query, and what keeps it from the first ``k``. ``path``: as in the catalog, absolute."""
+    row = next((row for row in search.catalog.paths() if row.path == path), None)
+    if row is None:
+        return Absence(path, _not_indexed(path, search))
+    if search.encoder.space not in search.catalog.spaces() or not search.catalog.encodings(
+        search.encoder.space, [row.media_id]
+    ):
+        return Absence(path, "it has no vectors of this encoder yet: run `ivsearch index`")
+    if excluding := _excluding(query.filters, row, search):
+        return Absence(path, f"left out by {' and '.join(excluding)}")
+    # One hit a file, so that a rank is a rank among files.
+    hits = search.find(query, DEPTH, per_media=1)
+    last = hits[k - 1].score if len(hits) >= k else None
+    for hit in hits.hits:
+        found = Absence(path, "", hit.rank, hit.score, hit.likely, hit.moment, last)
+        if any(copy.media_id == row.media_id for copy in hit.copies):
+            return replace(found, reason=f"it is a copy of {hit.path} and folded into that hit")
+        if hit.media_id != row.media_id:
+            continue
+        if hit.rank <= k:
+            return replace(found, reason=f"it is among the hits, at rank {hit.rank}")
+        return replace(found, reason=f"{hit.rank - 1} files match better")
+    if query.clip_id is not None:
+        return Absence(path, "a clip is no answer to its own query, and the file has no other", last_score=last)
+    return Absence(path, f"more than {len(hits)} files match better", last_score=last)
+
+
+def _not_indexed(path: Path, search: Search) -> str:
+    skipped = next((each for each in search.catalog.skipped() if each.path == path), None)
+    if skipped is not None:
+        return f"it was skipped when indexing: {skipped.reason}"
+    if not path.exists():
+        return "there is no such file"
+    return "it is not in the library: run `ivsearch index` on it"
+
+
+def _excluding(filters: Filters, row: PathRow, search: Search) -> Sequence[str]:
+    """The filters that leave the Media out, each by itself."""
+    alone = {
+        "--path": Filters(paths=filters.paths),
+        "--kind": Filters(kind=filters.kind),
+        "--min-duration": Filters(min_duration_s=filters.min_duration_s),
+        "--max-duration": Filters(max_duration_s=filters.max_duration_s),
+        "--after": Filters(after=filters.after),
+        "--before": Filters(before=filters.before),
+    }
+    left_out = []
+    for name, one in alone.items():
+        matching = search.catalog.matching_media(one)
+        if matching is not None and row.media_id not in matching:
+            left_out.append(name)
+    return left_out
