@@ -10,14 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ivsearch.domain import Clip, Filters, Media, MediaId, MediaKind, Skipped, Space
-from ivsearch.store import changes, checks, schema, tables
+from ivsearch.store import changes, checks, matching, schema, tables
 from ivsearch.store.changes import ClipChanges, ClipStamp
 from ivsearch.store.engine import Connections, Database
-from ivsearch.store.matching import matching_media
 from ivsearch.store.rows import (
     MAX_PARAMETERS,
     Encoded,
@@ -118,10 +119,11 @@ class Catalog:
 
     def is_complete(self, space: Space) -> bool:
         """Whether every Media has an Encoding in the Space."""
-        encoded = sa.select(tables.encoding.c.media_id).where(tables.encoding.c.space_key == space.key)
-        missing = sa.select(sa.exists().where(tables.media.c.media_id.not_in(encoded)))
+        # An Encoding is of a Media that is there, and one a Space: where there are as many, none is missing.
+        encoded = sa.select(sa.func.count()).where(tables.encoding.c.space_key == space.key).scalar_subquery()
+        media = sa.select(sa.func.count()).select_from(tables.media).scalar_subquery()
         with self.reader.begin() as connection:
-            return not connection.scalar(missing)
+            return bool(connection.scalar(sa.select(encoded == media)))
 
     # ---- Media and paths ----
 
@@ -238,7 +240,17 @@ class Catalog:
         if filters == Filters():
             return None
         with self.reader.begin() as connection:
-            return matching_media(connection, filters)
+            return matching.matching_media(connection, filters)
+
+    def matching_clips(self, space: Space, filters: Filters) -> NDArray[np.int64]:
+        """Ids of the Clips of all Media that pass, (n,) int64, ascending."""
+        with self.reader.begin() as connection:
+            return matching.matching_clips(connection, space, filters)
+
+    def passing_clips(self, filters: Filters, clip_ids: Sequence[int]) -> set[int]:
+        """Those of the Clips whose Media pass."""
+        with self.reader.begin() as connection:
+            return matching.passing_clips(connection, filters, clip_ids)
 
     # ---- Encodings and Clips ----
 

@@ -1,43 +1,134 @@
-"""Filters → the Media that pass them."""
+"""Filters → the Media and Clips that pass them, found by the database and not row by row."""
 
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
-from ivsearch.domain import Filters, MediaId
+from ivsearch.domain import Filters, MediaId, Space
 from ivsearch.store import tables
+from ivsearch.store.rows import parts
 
 
 def matching_media(connection: sa.Connection, filters: Filters) -> set[MediaId]:
+    query = _query(connection, filters)
+    if query.fits is None:
+        return set(connection.scalars(query.select.distinct()))
+    return {row.media_id for row in connection.execute(query.select) if query.fits.match(row.path)}
+
+
+def matching_clips(connection: sa.Connection, space: Space, filters: Filters) -> NDArray[np.int64]:
+    """Ids of the Clips of all Media that pass, (n,) int64, ascending."""
+    clip = tables.clip.c
+    ids = sa.select(clip.clip_id).where(clip.space_key == space.key)
+    query = _query(connection, filters)
+    if query.fits is None:
+        found = np.fromiter(connection.scalars(ids.where(clip.media_id.in_(query.select))), np.int64)
+    else:
+        media_ids = sorted(matching_media(connection, filters))
+        each = (connection.scalars(ids.where(clip.media_id.in_(some))) for some in parts(media_ids))
+        found = np.fromiter((clip_id for some in each for clip_id in some), np.int64)
+    return np.sort(found)
+
+
+def passing_clips(connection: sa.Connection, filters: Filters, clip_ids: Sequence[int]) -> set[int]:
+    """Those of the Clips whose Media pass."""
+    clip, passing = tables.clip.c, set()
+    query = _query(connection, filters)
+    for some in parts(clip_ids):
+        owners = {row.clip_id: row.media_id for row in connection.execute(_owners(some))}
+        of_some = query.select.where(query.media_id.in_(sa.select(clip.media_id).where(clip.clip_id.in_(some))))
+        rows = connection.execute(of_some)
+        media_ids = {row.media_id for row in rows if query.fits is None or query.fits.match(row.path)}
+        passing |= {clip_id for clip_id, media_id in owners.items() if media_id in media_ids}
+    return passing
+
+
+def _owners(clip_ids: Sequence[int]) -> sa.Select:
+    clip = tables.clip.c
+    return sa.select(clip.clip_id, clip.media_id).where(clip.clip_id.in_(clip_ids))
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """``select`` gives a ``media_id`` a row. Where the database cannot tell a glob exactly it also gives a ``path`` a
+    row, and a Media passes when one of them ``fits``."""
+
+    select: sa.Select
+    media_id: sa.ColumnElement[str]
+    fits: re.Pattern[str] | None
+
+
+def _query(connection: sa.Connection, filters: Filters) -> _Query:
     media, path = tables.media.c, tables.path.c
+    conditions: list[sa.ColumnElement[bool]] = []
+    if filters.kind is not None:
+        conditions.append(media.kind == filters.kind.value)
+    if filters.min_duration_s is not None:
+        conditions.append(media.duration_s >= filters.min_duration_s)
+    if filters.max_duration_s is not None:
+        conditions.append(media.duration_s <= filters.max_duration_s)
     # When a file does not say when it was recorded, its modification time has to do.
     when_s = sa.func.coalesce(media.recorded_at_s, path.mtime_ns / 1e9)
-    query = sa.select(media.media_id, path.path).join(tables.path, path.media_id == media.media_id)
-    if filters.kind is not None:
-        query = query.where(media.kind == filters.kind.value)
-    if filters.min_duration_s is not None:
-        query = query.where(media.duration_s >= filters.min_duration_s)
-    if filters.max_duration_s is not None:
-        query = query.where(media.duration_s <= filters.max_duration_s)
     if filters.after is not None:
-        query = query.where(when_s >= filters.after.timestamp())
+        conditions.append(when_s >= filters.after.timestamp())
     if filters.before is not None:
-        query = query.where(when_s < filters.before.timestamp())
-    rows = connection.execute(query).all()
-    return {row.media_id for row in rows if not filters.paths or _path_matches(row.path, filters.paths)}
+        conditions.append(when_s < filters.before.timestamp())
+    if not filters.paths and filters.after is None and filters.before is None:
+        return _Query(sa.select(media.media_id).where(*conditions), media.media_id, None)
+    globs = [_Glob.of(glob) for glob in filters.paths]
+    if globs:
+        sqlite = connection.dialect.name == "sqlite"
+        conditions.append(sa.or_(*(_wide(glob.wide, sqlite) for glob in globs)))
+    exact = all(glob.is_exact for glob in globs)
+    selected = sa.select(path.media_id) if exact else sa.select(path.media_id, path.path)
+    of_media = any(getattr(filters, name) is not None for name in _OF_MEDIA)
+    if of_media:
+        selected = selected.join(tables.media, path.media_id == media.media_id)
+    fits = None if exact else re.compile("|".join(glob.fits for glob in globs))
+    return _Query(selected.where(*conditions), path.media_id, fits)
 
 
-def _path_matches(path: str, globs: Sequence[str]) -> bool:
-    name = path.rsplit("/", 1)[-1]
-    for glob in globs:
+_OF_MEDIA = ("kind", "min_duration_s", "max_duration_s", "after", "before")
+
+
+@dataclass(frozen=True, slots=True)
+class _Glob:
+    """``wide`` is a pattern of only ``*`` and ``?`` that fits at least every path that ``fits`` (a regular expression
+    of whole paths) does; exactly those where ``is_exact``."""
+
+    wide: str
+    fits: str
+    is_exact: bool
+
+    @classmethod
+    def of(cls, glob: str) -> _Glob:
+        """Without a slash it is for the name; a relative one fits wherever it stands in the path, as hits show it."""
         if "/" not in glob:
-            fits = fnmatch.fnmatchcase(name, glob)
-        else:
-            # A relative one fits wherever it stands in the path, as hits show it.
-            fits = fnmatch.fnmatchcase(path, glob if glob.startswith("/") else f"*/{glob.removeprefix('./')}")
-        if fits:
-            return True
-    return False
+            # ``*`` of a name stops at slashes, that of a path does not.
+            ending = glob.startswith("*") and not set(glob[1:]) & set("*?[")
+            wide = glob if ending else f"*/{glob}"
+            fits = rf"(?s:.*/)(?=[^/]*\Z){fnmatch.translate(glob)}"
+            return cls(_without_sets(wide), fits, ending or not set(glob) & set("*?["))
+        whole = glob if glob.startswith("/") else f"*/{glob.removeprefix('./')}"
+        return cls(_without_sets(whole), fnmatch.translate(whole), "[" not in whole)
+
+
+def _without_sets(glob: str) -> str:
+    """Databases do not agree on what ``[…]`` is."""
+    before, bracket, _ = glob.partition("[")
+    return f"{before}*" if bracket else glob
+
+
+def _wide(pattern: str, sqlite: bool) -> sa.ColumnElement[bool]:
+    path = tables.path.c.path
+    if sqlite:
+        return path.op("GLOB", is_comparison=True)(pattern)
+    plain = re.sub(r"[\\%_]", r"\\\g<0>", pattern)
+    return path.like(plain.replace("*", "%").replace("?", "_"), escape="\\")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -8,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from ivsearch.clips import Span
 from ivsearch.domain import Filters, Media, MediaKind, Skipped
 from ivsearch.errors import LibraryDamaged, LibraryError, LibraryTooNew, UsageError
 from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow, Record
@@ -143,6 +146,42 @@ def test_filters(catalog: Catalog, store) -> None:
     assert found(Filters(before=datetime(2020, 6, 1, tzinfo=UTC))) == "a"
     assert found(Filters(after=datetime(2020, 6, 1, tzinfo=UTC))) == "bc"
     assert found(Filters(paths=("*.jpg",), kind=MediaKind.VIDEO)) == ""
+
+
+def fits(path: str, glob: str) -> bool:
+    """What the docs say of globs, in Python's own words."""
+    if "/" not in glob:
+        return fnmatchcase(path.rsplit("/", 1)[-1], glob)
+    return fnmatchcase(path, glob if glob.startswith("/") else f"*/{glob.removeprefix('./')}")
+
+
+def test_globs_are_as_in_python_whatever_they_hold(catalog: Catalog, store) -> None:
+    rng = random.Random(20261122)
+    letters = ["a", "B", "b", "é", "世", "%", "_", "\\", "[", "]", "^", "!", "-", " ", "\n", "'", "\udcff", "."]
+    paths = {f"/{'/'.join(''.join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(3))}" for _ in range(300)}
+    add(catalog, store, [1])
+    clips = ids_of(catalog, 1)
+    encoded = []
+    for number, path in enumerate(sorted(paths), 2):
+        encoding = Encoding(media_of(number).media_id, "fps=1", Record("s", 0, 1), 1, 1, 1)
+        row = PathRow(Path(path), media_of(number).media_id, 1, 1)
+        encoded.append(Encoded(media_of(number), (row,), encoding, (Span(0, 1, 0.0, 1.0),)))
+    catalog.add(SPACE, encoded)
+    held = {row.media_id: str(row.path) for row in catalog.paths()}
+    globs = ["*", "*.b", "[!a]*", "/*a", "/*/[ab]/*", "a*", "?", "[a", "./*/a*", "*世*", "/nothing*"]
+    globs += ["".join(rng.choices([*letters, "*", "?", "/"], k=rng.randint(1, 5))) for _ in range(40)]
+    for glob in globs:
+        filters = Filters(paths=(glob, "*/none/of/them"))
+        expected = {media_id for media_id, path in held.items() if fits(path, glob)}
+        assert catalog.matching_media(filters) == expected, glob
+        of_clips = catalog.matching_clips(SPACE, filters)
+        assert of_clips.tolist() == catalog.clip_ids(SPACE, expected), glob
+        asked = catalog.clip_ids(SPACE)[::2]
+        assert catalog.passing_clips(filters, asked) == set(asked) & set(of_clips.tolist()), glob
+    both = Filters(paths=("*a*",), kind=MediaKind.VIDEO, min_duration_s=11.0)
+    assert catalog.matching_media(both) == {each for each, path in held.items() if fits(path, "*a*")}
+    assert len(catalog.matching_clips(SPACE, Filters(kind=MediaKind.IMAGE))) == 0
+    assert set(clips) <= set(catalog.matching_clips(SPACE, Filters(kind=MediaKind.VIDEO)).tolist())
 
 
 def test_totals(catalog: Catalog, store) -> None:
