@@ -25,6 +25,9 @@ def command(library: str | None, as_json: bool) -> None:
             "space": wire.space(stats.space) if stats.space else None,
             "spaces": [wire.space(space) for space in stats.spaces],
             **dataclasses.asdict(stats.totals),
+            "texts": {
+                source.value: {"tracks": tracks, "lines": lines} for source, (tracks, lines) in stats.texts.items()
+            },
             "skipped": [wire.skipped(each) for each in stats.skipped],
             **({"catalog": stats.catalog} if stats.catalog else {}),
             "catalog_bytes": stats.catalog_bytes,
@@ -43,6 +46,9 @@ def command(library: str | None, as_json: bool) -> None:
     click.echo(f"files     {totals.paths} paths, {size(totals.size_bytes)}")
     click.echo(f"frames    {totals.frames} encoded of {totals.samples} sampled")
     click.echo(f"clips     {totals.clips}")
+    if stats.texts:
+        words = [f"{lines} lines of {source.value}" for source, (_, lines) in stats.texts.items()]
+        click.echo(f"words     {', '.join(words)}")
     click.echo(
         f"on disk   catalog {size(stats.catalog_bytes)}, vectors {size(stats.vector_bytes)}, "
         f"index {size(stats.index_bytes)}, thumbnails {size(stats.thumb_bytes)}"

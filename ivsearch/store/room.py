@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivsearch.domain import Skipped, Space
+from ivsearch.domain import Modality, Skipped, Space
 from ivsearch.store.catalog import Catalog, Totals
 from ivsearch.store.ownership import remembered_as
+from ivsearch.store.texts import Texts
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
 
 
@@ -28,6 +29,8 @@ class Stats:
     index_bytes: int
     thumb_bytes: int
     visual_token_bytes: int
+    texts: Mapping[Modality, tuple[int, int]]
+    """Tracks and lines of words in the footage, by where they come from."""
 
 
 def measure(folder: Path, catalog: Catalog, active: Space | None) -> Stats:
@@ -43,6 +46,7 @@ def measure(folder: Path, catalog: Catalog, active: Space | None) -> Stats:
         index_bytes=bytes_below(folder / "index"),
         thumb_bytes=bytes_below(folder / "thumbs"),
         visual_token_bytes=bytes_below(folder / VISUAL_TOKENS),
+        texts=Texts(catalog).totals(),
     )
 
 
