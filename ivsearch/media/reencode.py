@@ -103,6 +103,7 @@ def _picture_stream(video: Video, first: VideoFrame, output: OutputContainer, fo
     if name == "mpeg4" and base.denominator > LARGEST_BASE:
         base = Fraction(1, 1000)
     stream = output.add_stream(name, rate=video.rate or Fraction(25), options=ENCODERS[name])
+    assert isinstance(stream, VideoStream)
     turned = orientation(first)[0]
     width, height = (first.height, first.width) if turned else (first.width, first.height)
     stream.width, stream.height = width + width % 2, height + height % 2  # chroma is kept for pairs
