@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ivsearch.scoring.gallery import Gallery, measure
+from ivsearch.scoring.hubness import Hubness
+from ivsearch.scoring.likelihood import chance_lead, lead
+
+
+@pytest.mark.parametrize("n", [6, 30, 400])
+def test_the_lead_by_chance_is_that_of_random_numbers(n: int) -> None:
+    """Against twenty thousand draws."""
+    draws = np.sort(np.random.default_rng(7).normal(size=(20_000, n)), axis=1)[:, ::-1]
+    assert chance_lead(n) == pytest.approx((draws[:, 0] - draws[:, 1:6].mean(axis=1)).mean(), abs=0.03)
+
+
+def test_the_lead_is_over_the_five_best_others() -> None:
+    assert lead(0.9, [0.1, 0.5, 0.4, 0.3, 0.2, 0.6], 0.1) == pytest.approx(0.9 - 0.4 - 0.1)
+    assert lead(0.9, [], 0.1) == 0
+
+
+def gallery(random: np.random.Generator, n: int) -> tuple[Gallery, np.ndarray, np.ndarray]:
+    clips, words = (random.normal(size=(size, 24)) for size in (n, 40))
+    clips, words = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (clips, words))
+    owners = np.array([str(i // 2) for i in range(n)])
+    return measure((words @ clips.T).astype(np.float32), clips.astype(np.float32), owners, n), clips, words
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_background_is_what_slow_loops_say(seed: int) -> None:
+    found, clips, words = gallery(np.random.default_rng(seed), 20)
+    pairs = [(i, j) for i in range(20) for j in range(20) if i // 2 != j // 2]
+    assert found.apart == pytest.approx(np.mean([clips[i] @ clips[j] for i, j in pairs]), abs=1e-4)
+    nearest = [max(clips[i] @ clips[j] for a, j in pairs if a == i) for i in range(20)]
+    assert found.near == pytest.approx(np.median(nearest), abs=1e-4)
+    hubs = [np.mean(sorted(words @ clip)[-10:]) for clip in clips]
+    np.testing.assert_allclose(found.hubs, hubs, atol=1e-4)
+    scores = clips @ words[0] - 0.4 * (np.array(hubs) - np.mean(hubs))
+    fits = (scores - found.floor) / found.unit
+    np.testing.assert_allclose(found.fits(words[0].astype(np.float32)), fits, atol=1e-3)
+    assert found.fit(float(clips[3] @ words[0]), hubs[3]) == pytest.approx(fits[3], abs=1e-3)
+    off = Hubness(words.astype(np.float32), found.usual_hub).taken_off(clips.astype(np.float32))
+    np.testing.assert_allclose(off, 0.4 * (np.array(hubs) - np.mean(hubs)), atol=1e-4)
+
+
+def test_clips_of_one_file_have_no_neighbours() -> None:
+    clips = np.eye(4, dtype=np.float32)
+    assert measure(np.ones((12, 4), np.float32), clips, np.array(["a"] * 4), 4).near is None
