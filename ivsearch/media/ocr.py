@@ -1,7 +1,7 @@
 """Words in a picture, read by RapidOCR with the models that come in its package: Latin, Chinese and Japanese script.
 
-The models are PP-OCRv6 small; nothing is ever downloaded. They know no Arabic, Cyrillic, Greek words, Hebrew, Thai or
-Indic letters: what is written in those is not found here (see `media/tesseract.py`).
+The models are PP-OCRv6 small; nothing is ever downloaded. Their alphabet has no Arabic, Cyrillic, Hebrew, Korean, Thai
+or Indic letters: words on screen in those scripts are not read.
 """
 
 from __future__ import annotations

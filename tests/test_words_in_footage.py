@@ -1,0 +1,245 @@
+"""Words beside, inside and on real footage, from the files to the first hit."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from ivsearch.domain import Hits, Ingested, Modality, Only, Outcome, Query, Skipped, TextRead, TextRemoved
+from ivsearch.encode.encoder import Encoder
+from ivsearch.errors import UsageError, WeightsError
+from ivsearch.ingest_screen import ScreenOptions, ScreenPass
+from ivsearch.library import Library, open_library
+from ivsearch.media.ocr import MIN_CONFIDENCE, RapidReader
+from ivsearch.settings import Settings
+from ivsearch.store.texts import Texts
+
+from .conftest import library_with
+
+STREET_EN = """1
+00:00:01,000 --> 00:00:02,500
+<i>The lighthouse keeper</i> never answered.
+
+2
+00:00:02,600 --> 00:00:04,000
+We sail to Valparaíso at dawn.
+
+3
+00:00:06,000 --> 00:00:08,000
+A cat? Here?
+"""
+CALL_ZH = "WEBVTT\n\n00:00.500 --> 00:02.000\n守塔人昨晚失踪了\n\n00:02.200 --> 00:02.900\n没有人知道为什么\n"
+CARTOON_AR = """[Script Info]
+ScriptType: v4.00+
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,{\\b1}حارِسُ المَنارة{\\b0} لم يُجِبْ أحدًا
+Dialogue: 0,0:00:03.00,0:00:04.50,Default,,0,0,0,,نُبحر عند الفجر
+"""
+CALL_JA = "1\n00:00:01,000 --> 00:00:02,000\n灯台守は夜明けに船出した\n"
+SHOWN = "Quarantine zone 47"
+SHOWN_ZH = "前方施工请绕行"
+
+
+def font(package: str, name: str) -> str:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / name)
+
+
+def signed(source: Path, target: Path, words: str, shown: range) -> None:
+    """The first four seconds of a real video at 10 frames/s, 640 pixels wide, with words over some of its frames."""
+    face = ImageFont.truetype(font("pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf"), 30)
+    with av.open(source) as video, av.open(target, "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for at, frame in zip(range(40), video.decode(video=0), strict=False):
+            image = frame.to_image().resize((640, 360))
+            if at in shown:
+                ImageDraw.Draw(image).text((60, 290), words, "white", face, stroke_width=2, stroke_fill="black")
+            made = av.VideoFrame.from_image(image)
+            made.pts = at
+            out.mux(stream.encode(made))
+        out.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def footage(sample_media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("footage")
+    for name in ("street.mp4", "cartoon.mp4", "call.mp4", "pet.jpg", "night.jpg"):
+        shutil.copy(sample_media / name, folder)
+    (folder / "street.en.srt").write_text(STREET_EN, "cp1252")
+    (folder / "call.zh-Hans.vtt").write_text(CALL_ZH, "utf-16")
+    (folder / "call.ja.srt").write_text(CALL_JA, "cp932")
+    (folder / "cartoon.ar.ass").write_text(CARTOON_AR, "cp1256")
+    segments = [{"start": 0.5, "end": 1.5, "text": " Nobody told the harbour master."}]
+    (folder / "cartoon.json").write_text(json.dumps({"language": "en", "segments": segments}))
+    (folder / "street.fr.srt").write_bytes(b"\x00\x01 no subtitles")
+    signed(sample_media / "street.mp4", folder / "signs.mp4", SHOWN, range(10, 30))
+    with Image.open(sample_media / "table.jpg") as photo:
+        photo.thumbnail((640, 640))
+        face = ImageFont.truetype(font("pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf"), 32)
+        ImageDraw.Draw(photo).text((30, 30), SHOWN_ZH, "white", face, stroke_width=2, stroke_fill="black")
+        photo.save(folder / "poster.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def library(footage: Path, mini: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """Indexed without OCR, and then with it: what was there before is read, too."""
+    library = library_with(mini, tmp_path_factory.mktemp("library"))
+    events = list(library.index([footage]))
+    assert {event.path.name: event.reason for event in events if isinstance(event, Skipped)} == {
+        "street.fr.srt": "not a text file: it holds zero bytes"
+    }
+    read = {event.path.name: event.n_lines for event in events if isinstance(event, TextRead)}
+    assert read == {"street.en.srt": 3, "call.zh-Hans.vtt": 2, "call.ja.srt": 1, "cartoon.ar.ass": 2, "cartoon.json": 1}
+    library.settings = replace(library.settings, ocr=True)
+    events = list(library.index())
+    assert {event.outcome for event in events if isinstance(event, Ingested)} == {Outcome.UNCHANGED}
+    assert len([event for event in events if isinstance(event, TextRead)]) == 7
+    yield library
+    library.close()
+
+
+def first(hits: Hits) -> tuple[str, Modality]:
+    best = hits[0]
+    return best.path.name, best.contributions[0].modality
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "modality"),
+    [
+        ("lighthouse keeper", "street.mp4", Modality.SUBTITLE),
+        ("sail to Valparaiso", "street.mp4", Modality.SUBTITLE),
+        ('"never answered"', "street.mp4", Modality.SUBTITLE),
+        ("the keeper never answered. We sail at dawn", "street.mp4", Modality.SUBTITLE),  # over two lines
+        ("守塔人", "call.mp4", Modality.SUBTITLE),
+        ("没有人知道为什么", "call.mp4", Modality.SUBTITLE),
+        ("灯台守は夜明けに", "call.mp4", Modality.SUBTITLE),
+        ("حارس المنارة", "cartoon.mp4", Modality.SUBTITLE),
+        ("الفجر", "cartoon.mp4", Modality.SUBTITLE),
+        ("harbour master", "cartoon.mp4", Modality.SPEECH),
+        ("quarantine zone", "signs.mp4", Modality.SCREEN),
+        ("前方施工", "poster.jpg", Modality.SCREEN),
+    ],
+)
+def test_what_only_words_hold_comes_first(library: Library, query: str, name: str, modality: Modality) -> None:
+    hits = library.find(Query(query), k=5)
+    assert first(hits) == (name, modality)
+    assert hits.matched
+    assert sum(each.share for each in hits[0].contributions) == pytest.approx(1)
+    assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+
+
+def test_the_moment_is_when_it_is_said(library: Library) -> None:
+    moment = library.find(Query("Valparaíso"))[0].moment
+    assert (moment.start_s, moment.end_s) == (2.6, 4.0)
+
+
+def test_words_on_screen_have_the_times_they_are_shown(library: Library, footage: Path) -> None:
+    (row,) = [row for row in library.catalog.paths() if row.path == footage / "signs.mp4"]
+    (shown,) = [line for source, line in Texts(library.catalog).lines(row.media_id, 0, 10) if source is Modality.SCREEN]
+    assert shown.text == SHOWN
+    # On screen from 1 to 3 s; looked at once a second, until the next frame that is looked at.
+    assert (shown.start_s, shown.end_s) == (pytest.approx(1.0, abs=0.11), pytest.approx(3.0, abs=0.11))
+
+
+@pytest.mark.parametrize("query", ["a cat", "rocket launch at night", "一只猫"])
+def test_pictures_are_found_as_without_words(library: Library, query: str) -> None:
+    pictures = library.find(Query(query), only=Only.PICTURE)
+    assert all(hit.contributions == () for hit in pictures)
+    assert library.find(Query(query), k=1)[0].path == pictures[0].path
+
+
+def test_words_alone(library: Library) -> None:
+    hits = library.find(Query("lighthouse keeper"), only=Only.TEXT)
+    assert {hit.contributions[0].modality for hit in hits} == {Modality.SUBTITLE}
+    assert not library.find(Query("xylophone"), only=Only.TEXT).matched
+    assert len(library.find(Query("xylophone"), only=Only.TEXT)) == 0
+    with pytest.raises(UsageError, match="--only text looks for words: give a text"):
+        library.find(Query(clip_id=1), only=Only.TEXT)
+
+
+def test_files_that_change_come_and_go_are_noticed_without_decoding(
+    footage: Path, mini: Encoder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    shutil.copy(footage / "call.mp4", folder)
+    library = library_with(mini, tmp_path / "library")
+    list(library.index([folder]))
+
+    def run() -> list[object]:
+        events = list(library.index([folder]))
+        (ingested,) = [event for event in events if isinstance(event, Ingested)]
+        assert ingested.outcome is Outcome.UNCHANGED
+        return [type(event) for event in events if not isinstance(event, Ingested)]
+
+    def finds(words: str) -> bool:
+        return len(library.find(Query(words), only=Only.TEXT)) > 0
+
+    with library:
+        (folder / "call.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nalbatross\n")
+        assert run() == [TextRead]
+        assert run() == []
+        assert finds("albatross")
+        (folder / "call.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\npelican here\n")
+        assert run() == [TextRead]
+        assert (finds("albatross"), finds("pelican")) == (False, True)
+        (folder / "call.srt").write_text("broken")
+        assert run() == [Skipped, TextRemoved]
+        assert not finds("pelican")
+        (folder / "call.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nheron\n")
+        assert run() == [TextRead]
+        (folder / "call.srt").unlink()
+        assert run() == [TextRemoved]
+        assert not finds("heron")
+        assert library.stats().texts == {}
+
+
+def test_reading_the_screen_goes_on_where_it_was_stopped(library: Library) -> None:
+    rows = library.catalog.paths()
+    done = dict(Texts(library.catalog).readings("screen"))
+    again = ScreenPass(library.catalog, rows, options=ScreenOptions(fps=1.0), make_reader=RapidReader)
+    assert list(again.run()) == []
+    other_rate = ScreenPass(library.catalog, rows[:2], options=ScreenOptions(fps=0.5), make_reader=RapidReader).run()
+    assert isinstance(next(other_rate), TextRead)
+    other_rate.close()
+    now = Texts(library.catalog).readings("screen")
+    assert sum(now[media_id] != how for media_id, how in done.items()) == 1
+
+
+def test_real_photos_without_words_give_none(sample_media: Path) -> None:
+    reader = RapidReader()
+    for name in ("pet.jpg", "night.jpg"):
+        with Image.open(sample_media / name) as photo:
+            photo.thumbnail((640, 640))
+            import numpy as np
+
+            assert reader.read(np.asarray(photo.convert("RGB"))) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (Settings(speech=True), UsageError, "--speech needs weights: --speech-weights DIR.*film.transcript.srt"),
+        (Settings(speech=True, speech_weights="/nowhere"), WeightsError, "no whisper model .* no model.bin and no con"),
+    ],
+)
+def test_speech_says_what_it_needs_before_anything_is_done(
+    footage: Path, tmp_path: Path, settings: Settings, error: type[Exception], message: str
+) -> None:
+    with open_library(tmp_path / "library", settings=settings) as library, pytest.raises(error, match=message):
+        list(library.index([footage]))
+    assert MIN_CONFIDENCE < 1
