@@ -7,6 +7,7 @@ beyond are of a writer that was killed. Readers map the rows and touch only thos
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from ivsearch.store.files import sync_folder
 
 WORD_BYTES = 8
+# A row that is touched brings its neighbours, 64 KiB on Linux: at most a gigabyte is ours at a time.
+RESIDENT_ROWS = 16_384
 CHECK_ROWS = 16_384  # rows looked at together where all are: some tens of megabytes
 
 
@@ -30,6 +33,23 @@ class Taken:
     sound: NDArray[np.bool_]
 
 
+@dataclass(slots=True, eq=False)
+class Mapping:
+    """Keeps the part of a mapped file that counts as this process's memory small: what was touched stays in the
+    system's cache, but is let go of here after so many rows."""
+
+    pages: mmap.mmap
+    rows: int = 0
+
+    def touched(self, rows: int) -> None:
+        """Threads may count wrongly together; it does no harm."""
+        self.rows += rows
+        if self.rows > RESIDENT_ROWS:
+            self.rows = 0
+            if hasattr(mmap, "MADV_DONTNEED"):
+                self.pages.madvise(mmap.MADV_DONTNEED)
+
+
 @dataclass(frozen=True, eq=False)
 class ClipRows:
     """``clip_ids`` (n,) int64 and ``words`` (n, 1 + ⌈dim/4⌉) uint64, in memory or mapped. Never changed."""
@@ -37,6 +57,7 @@ class ClipRows:
     clip_ids: NDArray[np.int64]
     words: NDArray[np.uint64]
     dim: int
+    mapping: Mapping | None = None
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -44,6 +65,8 @@ class ClipRows:
     def take(self, rows: NDArray[np.int64]) -> Taken:
         """The rows of these numbers (m,)."""
         words = np.take(self.words, rows, axis=0)
+        if self.mapping is not None:
+            self.mapping.touched(len(rows))
         sums = _checksums(self.clip_ids[rows], words[:, 1:])
         return Taken(np.ascontiguousarray(words[:, 1:]).view(np.float16)[:, : self.dim], sums == words[:, 0])
 
@@ -52,7 +75,7 @@ class ClipRows:
         return np.ascontiguousarray(self.words[:, 1:]).view(np.float16)[:, : self.dim]
 
     def between(self, start: int, stop: int) -> ClipRows:
-        return ClipRows(self.clip_ids[start:stop], self.words[start:stop], self.dim)
+        return ClipRows(self.clip_ids[start:stop], self.words[start:stop], self.dim, self.mapping)
 
     def batches(self) -> Iterator[tuple[int, Taken]]:
         """All rows in order: the number of the first, and some thousands of them."""
@@ -99,7 +122,9 @@ def mapped(path: Path, n: int, dim: int) -> ClipRows:
         raise ValueError(f"{rows_file(path)} holds fewer than {n} rows")
     if not n:
         return ClipRows(ids, np.empty((0, width), np.uint64), dim)
-    return ClipRows(ids, np.memmap(rows_file(path), np.uint64, "r", shape=(n, width)).view(np.ndarray), dim)
+    with rows_file(path).open("rb") as file:
+        pages = mmap.mmap(file.fileno(), n * width * WORD_BYTES, access=mmap.ACCESS_READ)
+    return ClipRows(ids, np.frombuffer(pages, np.uint64).reshape(n, width), dim, Mapping(pages))
 
 
 def append(path: Path, n: int, batches: Iterator[ClipRows]) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.store.catalog import ClipStamp
+from ivsearch.store.changes import ClipStamp
 from ivsearch.store.clip_rows import ids_file, mapped, rows_file
 from ivsearch.store.files import publish, replace_file, sync_file
 from ivsearch.store.index_plan import IndexKind, IndexPlan

@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from math import log2
 from pathlib import Path
 
 # What an inverted list keeps for every vector beside its code: the row number; for RaBitQ also two factors and padding.
@@ -58,7 +59,7 @@ class Upkeep:
     tail_most: int = 100_000
     growth: float = 4.0
     dead_share: float = 0.2
-    exact_up_to: int = 20_000
+    exact_up_to: int = 10_000
     points_per_list: int = 64
 
     def tail_limit(self, n: int) -> int:
@@ -85,15 +86,15 @@ def plan(
     if kind is IndexKind.FLAT:
         return IndexPlan(kind)
     n_lists = lists_for(n)
-    nprobe = max(8, round(n_lists**0.5))
+    nprobe = min(n_lists, round(1.5 * n_lists**0.5))
     if kind is IndexKind.IVF_SQ8:
         return IndexPlan(kind, n_lists, nprobe, 1.5, 10)
     return IndexPlan(kind, n_lists, nprobe, 4.0, 200)
 
 
 def lists_for(n: int) -> int:
-    """A power of two between 2√n and 4√n, so that it seldom changes."""
-    return 2 << max(2, int(n**0.5).bit_length())
+    """The power of two nearest to 1.5 √n: with more, searches are faster and training takes as much longer."""
+    return 1 << max(3, round(log2(1.5 * max(n, 1) ** 0.5)))
 
 
 def memory_bytes(n: int, dim: int, kind: IndexKind) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.errors import LibraryDamaged
-from ivsearch.store.catalog import ClipStamp
+from ivsearch.store.changes import ClipStamp
 from ivsearch.store.clip_lists import ClipLists
 from ivsearch.store.clip_rows import ClipRows, append, mapped
 from ivsearch.store.generation import (

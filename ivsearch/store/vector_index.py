@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ivsearch.domain import Space
 from ivsearch.errors import SpaceMismatch
-from ivsearch.store.catalog import ClipStamp
+from ivsearch.store.changes import ClipStamp
 from ivsearch.store.clip_lists import ClipLists, FlatRows
 from ivsearch.store.clip_rows import ClipRows, joined, mapped, rows_in_memory
 from ivsearch.store.files import set_aside
@@ -42,11 +42,12 @@ MERGED_ROWS = 8192
 ATTEMPTS = 5
 # No state of any catalog: whoever stands there is compared with the catalog Clip by Clip.
 UNKNOWN_VERSION = -1
-# Below this share of rows allowed by a filter more lists are looked into, the more the fewer; and above so many results
-# wanted. benchmarks/LOG.md has the recall.
-WIDEN_BELOW = 0.1
-WIDEN_POWER = 0.6
-WIDEN_ABOVE_K = 400
+# Where a filter allows less than this share of the rows, or more than so many are wanted, more lists are looked into:
+# by these powers of how much less or more. benchmarks/LOG.md has the recall.
+FEW_SHARE, FEW_POWER = 0.3, 0.6
+MANY_K, MANY_POWER = 10, 0.1
+# Where a filter allows some rows only, so many of them must have been met, or lists are looked into that lie further off.
+MET_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -333,14 +334,16 @@ def _candidates(
     there are too few."""
     plan = lists.plan
     depth = min(plan.depth(k), n)
-    narrow = max(1.0, (WIDEN_BELOW * len(lists) / n) ** WIDEN_POWER)
-    many = max(1.0, (k / WIDEN_ABOVE_K) ** 0.5)
-    nprobe = min(round(plan.nprobe * narrow * many), plan.n_lists)
+    few = max(1.0, (FEW_SHARE * len(lists) / n) ** FEW_POWER)
+    many = max(1.0, (k / MANY_K) ** MANY_POWER)
+    nprobe = min(round(plan.nprobe * few * many), plan.n_lists)
+    # What a filter allows may lie elsewhere than the query: a search must have met as large a share of that as it would
+    # of everything.
+    least = depth if n == len(lists) else min(n, max(depth, min(MET_ROWS, n * nprobe // plan.n_lists)))
     while True:
-        rough, rows = lists.search(vectors, depth, nprobe, _bits(allowed))
-        # Too few: what a filter allows lies elsewhere than the query.
+        rough, rows = lists.search(vectors, least, nprobe, _bits(allowed))
         if nprobe == plan.n_lists or bool((rows[:, -1] >= 0).all()):
-            return rough, rows
+            return rough[:, :depth], rows[:, :depth]
         nprobe = min(4 * nprobe, plan.n_lists)
 
 

@@ -383,7 +383,7 @@ def test_a_killed_writer_leaves_a_sound_generation(tmp_path: Path) -> None:
     script = WRITER.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
     rng = np.random.default_rng(6)
     numbers = []
-    for _ in range(3):
+    for _ in range(2):
         writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
         assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
         time.sleep(0.1 + 0.3 * rng.random())
