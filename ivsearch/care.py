@@ -25,7 +25,7 @@ from ivsearch.store.turns import writers_turn
 from ivsearch.store.vector_index import VectorIndex, check_generation
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
-from ivsearch.store.visual_tokens import drop_damaged, keep_only
+from ivsearch.store.visual_tokens import drop_damaged, forget
 from ivsearch.store.wal import lost_commits
 
 RUN = "`ivsearch repair`, then `ivsearch index`"
@@ -35,18 +35,16 @@ TAKE_UP = "`ivsearch index` fills it again from the vectors, without encoding an
 def remove(folder: Path, catalog: Catalog, paths: Sequence[Path]) -> list[Removed]:
     """Forgets files, or everything below folders (``paths`` absolute). The files themselves are not touched."""
     with writers_turn(folder, catalog):
-        gone = [row for row in catalog.paths() if any(row.path.is_relative_to(path) for path in paths)]
+        gone = catalog.paths_below(paths)
         unread = [each.path for each in catalog.skipped() if any(each.path.is_relative_to(path) for path in paths)]
-        catalog.remove_paths([*(row.path for row in gone), *unread])
+        forgotten = catalog.remove_paths([*(row.path for row in gone), *unread])
         manifest = read_manifest(folder) or Manifest()
         roots = tuple(root for root in manifest.roots if not any(Path(root).is_relative_to(path) for path in paths))
         write_manifest(folder, dataclasses.replace(manifest, roots=roots))
-        kept: set[MediaId] = set()
         for space in catalog.spaces():
             save_index(folder, catalog, space)
-            kept |= catalog.encodings(space).keys()
-        Thumbs(folder / "thumbs").keep_only(kept)
-        keep_only(folder / VISUAL_TOKENS, kept)
+        Thumbs(folder / "thumbs").forget(forgotten)
+        forget(folder / VISUAL_TOKENS, forgotten)
     return [Removed(row.path, row.media_id) for row in gone]
 
 
@@ -91,7 +89,7 @@ def _log_of(catalog_url: str | Path) -> Path | None:
 
 def _unknown_vectors(folder: Path, catalog: Catalog) -> Iterator[str]:
     """Keys of Spaces that have vectors and no row: the Catalog was lost and begun anew."""
-    known = {space.key for space in catalog.spaces()}
+    known = {*(space.key for space in catalog.spaces()), *(read_manifest(folder) or Manifest()).dropping}
     yield from sorted({path.parent.name for path in (folder / "vectors").glob("*/*.seg")} - known)
 
 

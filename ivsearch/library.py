@@ -38,17 +38,21 @@ from ivsearch.encode.encoder import Encoder, Shared
 from ivsearch.encode.table import encoder_row
 from ivsearch.encoder_source import absolute_folder, absolute_name, check_remembered, check_source, load, source_of
 from ivsearch.errors import IvsearchError, LibraryMissing, SpaceMismatch, UsageError
-from ivsearch.settings import Settings, load_settings
+from ivsearch.settings import Settings, bytes_in, load_settings
 from ivsearch.spaces import SpaceState
 from ivsearch.store.catalog import Catalog, ClipStamp
+from ivsearch.store.generation import IndexShape, shape_of
+from ivsearch.store.index_plan import IndexKind
+from ivsearch.store.index_writer import Wishes
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
 from ivsearch.store.ownership import catalog_place, open_catalog
 from ivsearch.store.reencoding_state import ReencodingState, read_state
-from ivsearch.store.refresh import refresh
+from ivsearch.store.refresh import rebuild_index, refresh
 from ivsearch.store.room import Stats, measure
 from ivsearch.store.saved_queries import SavedQueries, SavedQuery
 from ivsearch.store.thumbs import Thumbs
+from ivsearch.store.turns import writers_turn
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
@@ -200,8 +204,10 @@ class Library:
         *,
         fps: float | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> Iterator[IngestEvent]:
-        """Brings the library up to date with files and folders; without any, with all it was ever given.
+        """Brings the library up to date with files and folders; without any, with all it was ever given. ``tell`` is
+        called with a line when the vector index of a large library is trained or filled.
 
         Yields Ingested, Skipped and Removed as they happen; a bad file never ends the run. Raises LibraryBusy when
         another process is writing, OSError when the disk is full; what was committed before stays.
@@ -226,9 +232,28 @@ class Library:
                 settings=self.settings,
                 fps=fps,
                 on_progress=on_progress,
+                tell=tell,
             )
         finally:
             self._search = None
+
+    def reindex(self, kind: str = "", *, tell: Callable[[str], None] = lambda line: None) -> list[IndexShape]:
+        """Builds the vector index of every Space anew from the stored vectors, while searches go on with the old one.
+
+        ``kind``: flat, ivf-sq8 or ivf-rabitq (default: what suits the size and ``memory_budget``); one that is asked
+        for is kept until the next time. ``tell`` is called with a line at every step. Raises UsageError for another
+        kind, LibraryBusy.
+        """
+        known = [each.value for each in IndexKind]
+        if kind and kind not in known:
+            raise UsageError(f"unknown kind of index {kind!r}; known: {', '.join(known)}")
+        wishes = Wishes(bytes_in(self.settings.memory_budget), kind=IndexKind(kind) if kind else None, tell=tell)
+        with writers_turn(self.folder, self.catalog):
+            spaces = self.catalog.spaces()
+            for space in spaces:
+                rebuild_index(self.folder, self.catalog, space, wishes)
+            self._search = None
+        return [shape_of(self.folder / "index" / space.key, space) for space in spaces]
 
     # ---- search and ask ----
 
@@ -275,6 +300,15 @@ class Library:
         ``only``: look at the pictures or the words in the footage alone. Raises UsageError when there are no words in
         the query to look for.
         """
+        while True:
+            space = self.searcher().encoder.space
+            hits = self._find(query, k, per_media, rerank, only)
+            # Where searches were switched to another Space meanwhile, or this one was dropped: once more, all of it
+            # in one.
+            if hits.space == space and space in (self.catalog.spaces() or [space]):
+                return hits
+
+    def _find(self, query: Query, k: int, per_media: int | None, rerank: Reranking | None, only: Only | None) -> Hits:
         from ivsearch.search.fuse import Fusion, fuse
         from ivsearch.search.rerank import spread
 
