@@ -352,13 +352,17 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A found span shown to the chat model under ``label`` (1, 2, …), with what the encoder sees in it."""
+    """A found span shown to the chat model under ``label`` (1, 2, …), with what the encoder sees in it.
+
+    ``words``: what is said and written in it, in order of time.
+    """
 
     label: int
     hit: Hit
     start_s: float
     end_s: float
     sees: tuple[Concept, ...]
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

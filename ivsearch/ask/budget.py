@@ -21,7 +21,7 @@ class Shot:
     """The frames of one Evidence that are shown: ``times_s`` ascending, within ``[start_s, end_s)``.
 
     They are the times wanted; what ``media.excerpt`` gives for them is the picture shown then. An image has one time,
-    0, as often as frames are wanted of it.
+    0, as often as frames are wanted of it. ``words``: what is said and written in it.
     """
 
     label: int
@@ -30,6 +30,7 @@ class Shot:
     start_s: float
     end_s: float
     times_s: tuple[float, ...]
+    words: tuple[str, ...] = ()
 
 
 def affordable(n_frames: int, *, n_tokens: int, tokens_per_frame: float, multiple: int = 1) -> int:
@@ -87,4 +88,4 @@ def _shot(each: Evidence, n: int) -> Shot:
     length_s = each.end_s - each.start_s
     still = each.hit.kind is MediaKind.IMAGE
     times_s = tuple(0.0 if still else each.start_s + (i + 0.5) * length_s / n for i in range(n))
-    return Shot(each.label, each.hit.path, each.hit.kind, each.start_s, each.end_s, times_s)
+    return Shot(each.label, each.hit.path, each.hit.kind, each.start_s, each.end_s, times_s, each.words)

@@ -16,8 +16,11 @@ from ivsearch.errors import LibraryDamaged
 from ivsearch.scoring.gallery import Gallery, unit_mean
 from ivsearch.scoring.hubness import hubness
 from ivsearch.scoring.vocabulary import vocabulary, vocabulary_vectors
+from ivsearch.store.texts import Texts
 
 MOST_CONCEPTS = 4
+# Lines of subtitles, speech and words on screen that go with a clip: half a minute of talk.
+MOST_LINES = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +44,7 @@ def gather(hits: Sequence[Hit], finder: Finder, gallery: Gallery) -> list[Shown]
     encodings = finder.catalog.encodings(finder.encoder.space, media_ids)
     media = finder.catalog.media(media_ids)
     words = vocabulary_vectors(finder.encoder)
+    texts = Texts(finder.catalog)
     shown: list[Shown] = []
     for hit in hits:
         if hit.media_id not in encodings or hit.media_id not in media:
@@ -54,7 +58,10 @@ def gather(hits: Sequence[Hit], finder: Finder, gallery: Gallery) -> list[Shown]
         scores = words @ vector
         weights = _weights(scores, gallery)
         label = len(shown) + 1
-        evidence = Evidence(label, hit, hit.moment.start_s, hit.moment.end_s, _concepts(weights))
+        start_s, end_s = hit.moment.start_s, hit.moment.end_s
+        said = texts.lines(hit.media_id, start_s, end_s, MOST_LINES)
+        words_there = tuple(dict.fromkeys(line.text for _, line in said))
+        evidence = Evidence(label, hit, start_s, end_s, _concepts(weights), words_there)
         duration_s = media[hit.media_id].duration_s
         shown.append(Shown(evidence, vector, float(hubness(scores)), _kinds(weights), duration_s))
     return shown

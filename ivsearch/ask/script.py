@@ -35,6 +35,7 @@ NAMES = {
 }
 LONGEST_NAME = 80
 LONGEST_TURN = 600
+LONGEST_WORDS = 600
 
 # Angle brackets make the special tokens of every chat template, also where a tokenizer folds full width to half.
 # The replacements have no such folding. InternLM2 has tokens in square brackets besides.
@@ -62,6 +63,8 @@ def script(turns: Sequence[Turn], shots: Sequence[Shot]) -> tuple[Part, ...]:
     parts: list[Part] = []
     for shot in shots:
         parts.append(_heading(shot))
+        if shot.words:
+            parts.append(f'Words in its subtitles, speech or picture: "{_quoted(shot.words)}"\n')
         for time_s in shot.times_s:
             parts += [f"{time_s:.1f} s: ", Picture(shot.label, shot.path, time_s), "\n"]
         parts.append("\n")
@@ -88,6 +91,12 @@ def plain_name(path: Path) -> str:
     name = re.sub(r"[\[［【]", "(", re.sub(r"[\]］】]", ")", name))
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """Words of others that cannot end their quotation, be taken for a label, nor go on for pages."""
+    said = " / ".join(plain(each) for each in words)
+    return LABEL.sub("", re.sub(r'["“”„«»]', "'", said))[:LONGEST_WORDS]
 
 
 def _heading(shot: Shot) -> str:

@@ -21,13 +21,20 @@ class Fusion:
 
     ``constant``: the 60 of reciprocal rank fusion. Weights are those of a modality; pictures have 1. Words that hold
     at least ``whole_coverage`` of the query and weigh ``whole_rarity`` nats or more have ``whole_weight``, which brings
-    them before pictures; the others have ``part_weight``. ``min_coverage``: with less they are left out.
+    them before pictures; the others have ``part_weight``. But where a picture is clearly what was asked for (its
+    ``likely`` is at least ``clear_picture``), a word or two may be said of anything: words that weigh less than
+    ``strong_rarity`` then have ``beside_weight``, which brings them right after it. ``min_coverage``: with less they are
+    left out. In a small library no word weighs much: there the rarities are counted in words that are in one line alone.
     """
 
     constant: float = 60.0
     whole_coverage: float = 0.9
     whole_rarity: float = 4.0
     whole_weight: float = 2.0
+    strong_rarity: float = 12.0
+    strong_words: float = 2.5
+    clear_picture: float = 0.9
+    beside_weight: float = 0.9
     part_weight: float = 0.5
     min_coverage: float = 0.6
     picture_depth: int = 50
@@ -49,6 +56,14 @@ def is_whole(text: TextHit, fusion: Fusion) -> bool:
     return text.coverage >= fusion.whole_coverage and text.rarity >= min(fusion.whole_rarity, text.rarest)
 
 
+def _weight(text: TextHit, pictures: Hits, fusion: Fusion) -> float:
+    if not is_whole(text, fusion):
+        return fusion.part_weight
+    clear = max((hit.likely or 0.0 for hit in pictures), default=0.0) >= fusion.clear_picture
+    strong = text.rarity >= min(fusion.strong_rarity, fusion.strong_words * text.rarest)
+    return fusion.beside_weight if clear and not strong else fusion.whole_weight
+
+
 def fuse(pictures: Hits, texts: Sequence[TextHit], fusion: Fusion) -> Hits:
     """One ranking of both. Without texts it is that of the pictures, untouched.
 
@@ -64,7 +79,7 @@ def fuse(pictures: Hits, texts: Sequence[TextHit], fusion: Fusion) -> Hits:
         shares[at] = [_Share(Modality.PICTURE, hit.rank, hit.score, points, "")]
     for modality, of_modality in _by_modality(texts).items():
         for rank, text in enumerate(of_modality, 1):
-            weight = fusion.whole_weight if is_whole(text, fusion) else fusion.part_weight
+            weight = _weight(text, pictures, fusion)
             share = _Share(modality, rank, text.coverage, weight / (fusion.constant + rank), text.text)
             same = _same_moment(hits, text)
             if same is None:

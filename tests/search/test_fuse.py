@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,15 @@ def test_an_image_is_one_moment() -> None:
     sign = TextHit(hit("b", 0, 0), Modality.SCREEN, "exit", 1.0, 8.0, 9.0)
     fused = fuse(image, [sign], FUSION)
     assert [each.media_id for each in fused] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("likely", "rarity", "order"),
+    [(None, 8.0, "dab"), (0.5, 8.0, "dab"), (0.95, 8.0, "adb"), (0.95, 13.0, "dab")],
+)
+def test_a_word_or_two_come_after_a_picture_that_is_clear(likely: float | None, rarity: float, order: str) -> None:
+    seen = pictures(replace(hit("a", 0, 10, 1), likely=likely), hit("b", 0, 10, 2))
+    assert "".join(each.media_id for each in fuse(seen, [words("d", 30, rarity=rarity)], FUSION)) == order
 
 
 @pytest.mark.parametrize(
