@@ -36,6 +36,8 @@ from ivsearch.store.vector_store import VectorStore
 # of one Media to collapse into one hit.
 CLIPS_PER_HIT = 20
 MIN_CLIPS = 400
+# As many more are looked at first where there is a filter: enough for one that a tenth of the library passes.
+WIDER = 10
 # Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
 MEDIA_PER_HIT = 10
 MIN_MEDIA = 150
@@ -101,7 +103,9 @@ class Search:
                 raise UsageError(f"the next step must begin within 0 seconds or more, not {then.within_s:g}")
         background = self._background()
         wanted = [(terms_of(query), 0.0), *((then.terms, then.within_s) for then in query.then)]
-        steps = [Step.of(self._composed(terms), background, within_s) for terms, within_s in wanted]
+        steps = [
+            Step.of(self._composed(terms), background, within_s, self._hubness(terms)) for terms, within_s in wanted
+        ]
         videos = replace(query, filters=replace(query.filters, kind=MediaKind.VIDEO))
         media_ids: dict[MediaId, None] = {}
         for step in steps:
@@ -175,13 +179,8 @@ class Search:
     def _retrieve(self, vector: NDArray[np.float32], query: Query, k: int) -> list[MediaId]:
         """The Media of the best Clips, best first: at least k of them, if there are so many."""
         n = max(MIN_CLIPS, k * CLIPS_PER_HIT)
-        matching = self.catalog.matching_media(query.filters)
-        among = None if matching is None else self.catalog.clip_ids(self.encoder.space, matching)
-        if query.after_clip is not None:
-            ids = self.catalog.clip_ids(self.encoder.space) if among is None else among
-            among = [clip_id for clip_id in ids if clip_id > query.after_clip]
         while True:
-            clip_ids = [int(clip_id) for clip_id in self.index.search(vector, n, among).clip_ids]
+            clip_ids = self._nearest(vector, query, n)
             clips = self.catalog.clips(clip_ids)
             media_ids = list(dict.fromkeys(clips[clip_id].media_id for clip_id in clip_ids if clip_id in clips))
             if len(media_ids) >= k or len(clip_ids) < n:
@@ -189,6 +188,21 @@ class Search:
                 held = self.catalog.media_paths(media_ids)
                 return [media_id for media_id in media_ids if media_id in held]
             n *= 4  # one long video has taken all the places
+
+    def _nearest(self, vector: NDArray[np.float32], query: Query, n: int) -> list[int]:
+        """Ids of the n best Clips that pass the filters, best first."""
+        filters, after_id = query.filters, query.after_clip or 0
+        if filters == Filters() and not after_id:
+            return self.index.search(vector, n).clip_ids.tolist()
+        # Of a filter that most pass, a list of all that do is long, and most of what is found passes anyway.
+        wide = self.index.search(vector, n * WIDER).clip_ids.tolist()
+        passing = self.catalog.passing_clips(filters, [clip_id for clip_id in wide if clip_id > after_id])
+        found = [clip_id for clip_id in wide if clip_id in passing]
+        if len(found) >= n or len(wide) >= len(self.index):
+            return found[:n]
+        return self.index.search(
+            vector, n, self.catalog.matching_clips(self.encoder.space, filters, after_id)
+        ).clip_ids.tolist()
 
     def _refine(
         self, composed: Composed, media_ids: Sequence[MediaId], exclude: Set[int | None], hubness: Hubness | None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ivsearch.clips import frame_ends_s, pool, span_of
 from ivsearch.domain import Clip, FrameVectors, Moment
+from ivsearch.scoring.hubness import Hubness
 from ivsearch.search.compose import Composed
 from ivsearch.search.refine import FoundSpan
 
@@ -32,19 +33,25 @@ MOST = 5
 class Step:
     """One step of a sequence: what is looked for, and the mean and standard deviation of its score in the library.
 
-    ``within_s``: how soon it must begin after the step before has ended; not looked at in the first one.
+    ``within_s``: how soon it must begin after the step before has ended; not looked at in the first one. ``hubness``:
+    as in ``refine``.
     """
 
     composed: Composed
     usual: float
     spread: float
     within_s: float
+    hubness: Hubness | None = None
 
     @classmethod
-    def of(cls, composed: Composed, background: NDArray[np.float32], within_s: float) -> Step:
-        """``background`` (n, dim): Clips of the library."""
+    def of(cls, composed: Composed, background: NDArray[np.float32], within_s: float, hubness: Hubness | None) -> Step:
+        """``background`` (n, dim): Clips of the library; with none there is nothing to stand out of."""
+        if not len(background):
+            return cls(composed, 0.0, 1.0, within_s, hubness)
         scores = composed.scores(background)
-        return cls(composed, float(scores.mean()), max(float(scores.std()), 1e-6), within_s)
+        if hubness is not None:
+            scores = scores - hubness.taken_off(background)
+        return cls(composed, float(scores.mean()), max(float(scores.std()), 1e-6), within_s, hubness)
 
 
 def sequences(steps: Sequence[Step], clips: Sequence[Clip], frames: FrameVectors, duration_s: float) -> list[FoundSpan]:
@@ -105,9 +112,12 @@ def best_in_a_row(
 
 def _standing(step: Step, curve: NDArray, clips: Sequence[Clip], frames: FrameVectors) -> NDArray[np.float64]:
     """How far each frame, with the Clip around it, stands above what is usual: half from each, as in ``refine``."""
-    of_clips = step.composed.scores(pool(frames.vectors, [span_of(clip) for clip in clips]))
+    pooled = pool(frames.vectors, [span_of(clip) for clip in clips])
+    of_clips = step.composed.scores(pooled) / 2
+    if step.hubness is not None:
+        of_clips = of_clips - step.hubness.taken_off(pooled)
     around = np.repeat(of_clips, [clip.n_frames for clip in clips])
-    return ((curve + around) / 2 - step.usual).astype(np.float64) / step.spread
+    return (curve / 2 + around - step.usual).astype(np.float64) / step.spread
 
 
 def _moments(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ivsearch.domain import Clip, Filters, FrameVectors, MediaKind, Query, Reranking, Term, Then
+from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import UsageError
 from ivsearch.library import Library
+from ivsearch.scoring.hubness import Hubness
 from ivsearch.search.compose import Composed
 from ivsearch.search.sequence import Step, best_in_a_row, sequences
+from tests.conftest import library_with
 
 
 def by_trying_all(values: NDArray[np.float64], starts_s: NDArray, ends_s: NDArray, within_s: Sequence[float]) -> float:
@@ -120,3 +125,61 @@ def test_sequences_that_make_no_sense(sample_library: Library, query: Query, mes
 def test_a_sequence_is_not_ranked_again(sample_library: Library) -> None:
     with pytest.raises(UsageError, match="not ranked again: leave --rerank out"):
         sample_library.search("a cat", then=[Then((Term("a dog"),))], rerank=Reranking("mini"))
+
+
+@pytest.mark.parametrize("n_clips", [0, 1, 40])
+def test_a_step_knows_what_is_usual(n_clips: int) -> None:
+    random = np.random.default_rng(0)
+    background = random.normal(size=(n_clips, 4)).astype(np.float32)
+    wanted = np.eye(4, dtype=np.float32)[0]
+    made = Step.of(Composed.of(wanted), background, 30.0, None)
+    scores = [float(row[0]) for row in background]
+    assert made.usual == pytest.approx(np.mean(scores) if scores else 0.0, abs=1e-6)
+    assert made.spread == pytest.approx(max(float(np.std(scores)), 1e-6) if scores else 1.0, abs=1e-6)
+
+
+def test_what_is_near_to_every_word_does_not_stand_out() -> None:
+    """Two frames score alike; the one that is as near to the other words is no match."""
+    words = np.concatenate([np.eye(4, dtype=np.float32)[[1]]] * 10)
+    hub = np.array([0.6, 0.8, 0.0, 0.0], np.float16)
+    plain = np.array([0.6, 0.0, 0.8, 0.0], np.float16)
+    away = np.array([0.0, 0.0, 0.0, 1.0], np.float16)
+    rows = np.stack([hub, hub, away, away, plain, plain])
+    frames = FrameVectors(np.arange(6.0), np.arange(6, dtype=np.int32), rows)
+    clips = [Clip(i, "m", 2.0 * i, 2.0 * i + 2, 2 * i, 2) for i in range(3)]
+    wanted = Step(Composed.of(np.eye(4, dtype=np.float32)[0]), 0.0, 0.25, 30.0, Hubness(words, 0.0))
+    (found,) = sequences([wanted], clips, frames, 6.0)
+    assert (found.start_s, found.end_s) == (4.0, 6.0)
+    both = sequences([Step(wanted.composed, 0.0, 0.25, 30.0)], clips, frames, 6.0)
+    assert len(both) == 2
+
+
+@pytest.fixture(scope="module")
+def scenes(shared_media: Path, mini: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """A real compilation of twelve hard-cut scenes, indexed."""
+    library = library_with(mini, tmp_path_factory.mktemp("scenes"))
+    list(library.index([shared_media / "dev/c01.mp4"], fps=0.5))
+    yield library
+    library.close()
+
+
+def test_neighbouring_scenes_are_found_in_their_order_and_not_in_the_other(scenes: Library, shared_media: Path) -> None:
+    lines = (shared_media / "truth_moments.jsonl").read_text("utf-8").splitlines()
+    truths = [truth for truth in map(json.loads, lines) if truth["file"] == "dev/c01.mp4"]
+    truths.sort(key=lambda truth: truth["start"])
+    pairs = list(itertools.pairwise(truths))
+    assert len(pairs) >= 10
+
+    def found(first: dict, second: dict) -> bool:
+        """Whether one of the first five hits has the middles of its moments in these two scenes."""
+        hits = scenes.search(first["query"]["en"], then=[Then((Term(second["query"]["en"]),))], k=5)
+        return any(
+            all(
+                truth["start"] <= (m.start_s + m.end_s) / 2 <= truth["end"]
+                for truth, m in zip((first, second), hit.steps, strict=True)
+            )
+            for hit in hits
+        )
+
+    assert sum(found(a, b) for a, b in pairs) >= 0.8 * len(pairs)
+    assert not any(found(b, a) for a, b in pairs)
