@@ -21,10 +21,10 @@ class Fusion:
 
     ``constant``: the 60 of reciprocal rank fusion. Weights are those of a modality; pictures have 1. Words that hold
     at least ``whole_coverage`` of the query and weigh ``whole_rarity`` nats or more have ``whole_weight``, which brings
-    them before pictures; the others have ``part_weight``. But where a picture is clearly what was asked for (its
-    ``likely`` is at least ``clear_picture``), a word or two may be said of anything: words that weigh less than
-    ``strong_rarity`` then have ``beside_weight``, which brings them right after it. ``min_coverage``: with less they are
-    left out. In a small library no word weighs much: there the rarities are counted in words that are in one line alone.
+    them before pictures; the others have ``part_weight``. But where a picture is clearly what was asked for (``likely``
+    is at least ``clear_picture``), a word or two may be said of anything: words that weigh less than ``strong_rarity``
+    then have ``beside_weight``, which brings them right after it. ``min_coverage``: with less they are left out.
+    In a small library no word weighs much: there ``strong_words`` counts in words that are in one line alone.
     """
 
     constant: float = 60.0
@@ -34,7 +34,7 @@ class Fusion:
     strong_rarity: float = 12.0
     strong_words: float = 2.5
     clear_picture: float = 0.9
-    beside_weight: float = 0.9
+    beside_weight: float = 0.99
     part_weight: float = 0.5
     min_coverage: float = 0.6
     picture_depth: int = 50
