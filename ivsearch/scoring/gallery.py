@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ivsearch.domain import Clip, FrameVectors
 from ivsearch.encode.encoder import Encoder
-from ivsearch.scoring.hubness import HUB_SHARE, hubness
+from ivsearch.scoring.hubness import Usual, hubness
 from ivsearch.scoring.vocabulary import vocabulary_vectors
 from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.vector_index import VectorIndex
@@ -53,8 +53,8 @@ class Gallery:
 
         ``hub``: ``hubness`` of the Clip, or what is near to everything would fit everything.
         """
-        nearer = HUB_SHARE * (hub - self.usual_hub)
-        return (cosine - nearer - self.floor) / self.unit
+        off = float(self.usual_hub.taken_off(np.float32([hub]))[0])
+        return (cosine - off - self.floor) / self.unit
 
     def standing(self, text: NDArray[np.float32], cosine: float, hub: float) -> float:
         """How far a text's fit with one Clip stands out among its fits with the library's: standard deviations.
@@ -64,7 +64,8 @@ class Gallery:
         background = self._background(text)
         if len(background) < DOUBT:
             return 0.0
-        return float((cosine - HUB_SHARE * hub - background.mean()) / max(float(background.std()), 1e-6))
+        off = float(self.usual_hub.taken_off(np.float32([hub]))[0])
+        return float((cosine - off - background.mean()) / max(float(background.std()), 1e-6))
 
     def scatter(self, text: NDArray[np.float32]) -> float:
         """The standard deviation of a text's fits with the library's Clips. ``text`` (dim,) unit."""
@@ -72,14 +73,14 @@ class Gallery:
 
     def fits(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
         """``fit`` of the text with each sampled Clip: (n,) float32."""
-        return (self._background(text) + HUB_SHARE * self.usual_hub - self.floor) / self.unit
+        return (self._background(text) - self.floor) / self.unit
 
     def _background(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.clips @ text - HUB_SHARE * self.hubs
+        return self.clips @ text - self.usual_hub.taken_off(self.hubs)
 
     @property
-    def usual_hub(self) -> float:
-        return float(self.hubs.mean())
+    def usual_hub(self) -> Usual:
+        return Usual.of(self.hubs)
 
     @property
     def unit(self) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ivsearch.domain import Absence, Explanation, Filters, FrameVectors, Hit, Hits, Modality, Query
 from ivsearch.scoring.gallery import Gallery, unit_mean
-from ivsearch.scoring.hubness import HUB_SHARE, Hubness
+from ivsearch.scoring.hubness import Hubness
 from ivsearch.scoring.vocabulary import vocabulary, vocabulary_vectors
 from ivsearch.search.compose import Composed
 from ivsearch.search.search import Search
@@ -80,7 +80,7 @@ def _percentile(hit: Hit, composed: Composed, gallery: Gallery, in_words: bool) 
         return None
     scores = composed.scores(gallery.clips[others])
     if in_words:
-        scores = scores - HUB_SHARE * (gallery.hubs[others] - gallery.usual_hub)
+        scores = scores - gallery.usual_hub.taken_off(gallery.hubs[others])
     score: float | None = hit.score if hit.retrieval_score is None else hit.retrieval_score
     if hit.contributions:
         picture = (each.score for each in hit.contributions if each.modality is Modality.PICTURE)
@@ -92,7 +92,7 @@ def _percentile(hit: Hit, composed: Composed, gallery: Gallery, in_words: bool) 
 
 def why_not(query: Query, path: Path, k: int, search: Search) -> Absence:
     """Where a file is for a query, and what keeps it from the first ``k``. ``path``: as in the catalog, absolute."""
-    row = next((row for row in search.catalog.paths() if row.path == path), None)
+    row = next((row for row in search.catalog.paths_below([path]) if row.path == path), None)
     if row is None:
         return Absence(path, _not_indexed(path, search))
     if search.encoder.space not in search.catalog.spaces() or not search.catalog.encodings(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ivsearch.scoring.gallery import Gallery, measure
-from ivsearch.scoring.hubness import Hubness
+from ivsearch.scoring.hubness import Hubness, Usual
 from ivsearch.scoring.likelihood import chance_lead, lead
 
 
@@ -36,12 +36,21 @@ def test_the_background_is_what_slow_loops_say(seed: int) -> None:
     assert found.near == pytest.approx(np.median(nearest), abs=1e-4)
     hubs = [np.mean(sorted(words @ clip)[-10:]) for clip in clips]
     np.testing.assert_allclose(found.hubs, hubs, atol=1e-4)
-    scores = clips @ words[0] - 0.4 * (np.array(hubs) - np.mean(hubs))
+    above = np.array(hubs) - np.median(hubs)
+    turn = -2 * 1.4826 * np.median(abs(above))
+    expected = [0.4 * (each if each >= turn else turn + 5 * (turn - each)) for each in above]
+    scores = clips @ words[0] - expected
     fits = (scores - found.floor) / found.unit
     np.testing.assert_allclose(found.fits(words[0].astype(np.float32)), fits, atol=1e-3)
     assert found.fit(float(clips[3] @ words[0]), hubs[3]) == pytest.approx(fits[3], abs=1e-3)
     off = Hubness(words.astype(np.float32), found.usual_hub).taken_off(clips.astype(np.float32))
-    np.testing.assert_allclose(off, 0.4 * (np.array(hubs) - np.mean(hubs)), atol=1e-4)
+    np.testing.assert_allclose(off, expected, atol=1e-4)
+
+
+def test_what_is_near_to_no_word_gains_nothing_by_it() -> None:
+    usual = Usual.of(np.float32([0.25, 0.27, 0.3, 0.33, 0.35, 0.0]))
+    blank, dull, common, hub = usual.taken_off(np.float32([0.0, 0.2, 0.3, 0.4]))
+    assert dull < common < hub < blank
 
 
 def test_clips_of_one_file_have_no_neighbours() -> None:

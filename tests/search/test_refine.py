@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ivsearch.domain import Clip, FrameVectors
-from ivsearch.scoring.hubness import Hubness
+from ivsearch.scoring.hubness import Hubness, Usual
 from ivsearch.search.compose import Composed
 from ivsearch.search.refine import Refinement, refine
 
@@ -87,7 +87,7 @@ def test_what_is_near_to_all_words_loses_by_it(seed: int) -> None:
         frames,
         12.0,
         Refinement(merge_share=9),
-        Hubness(words.astype(np.float32), 0.1),
+        Hubness(words.astype(np.float32), Usual(0.1, 1.0)),
     )
     assert [span.score for span in found] == sorted((span.score for span in found), reverse=True)
     for span in found:

@@ -18,7 +18,7 @@ QUERIES = ["a cat", "ein Motorrad", "звёздное небо", "一杯咖啡",
 
 def brute_force(library: Library, text: str, allowed: set[str] | None = None) -> list[tuple[str, float]]:
     """Every Media by its best Clip: mostly its best two frames in a row, less four tenths of how much nearer it is to
-    its ten nearest words than Clips usually are; numpy, float64."""
+    its ten nearest words than Clips usually are, or a penalty for being near to none; numpy, float64."""
     query = library.encoder.encode_texts([text]).vectors[0].astype(np.float64)
     words = library.encoder.encode_texts([word.english for word in vocabulary()]).vectors.astype(np.float64)
 
@@ -38,11 +38,15 @@ def brute_force(library: Library, text: str, allowed: set[str] | None = None) ->
             means.append(mean)
             pairs = [part[i : i + 2].mean(0) for i in range(max(len(part) - 1, 1))]
             views.append((name, 0.15 * mean + 0.85 * max(pairs, key=lambda row: row @ query)))
-    usual = np.mean([nearness(mean) for mean in means])
+    near = [nearness(mean) for mean in means]
+    usual = float(np.median(near))
+    turn = -2 * 1.4826 * float(np.median([abs(each - usual) for each in near]))
     best: dict[str, float] = {}
     for name, view in views:
         if allowed is None or name in allowed:
-            score = float(view @ query) - 0.4 * (nearness(view) - float(usual))
+            above = nearness(view) - usual
+            off = 0.4 * (above if above >= turn else turn + 5 * (turn - above))
+            score = float(view @ query) - off
             best[name] = max(best.get(name, -1.0), score)
     return sorted(best.items(), key=lambda each: -each[1])
 
