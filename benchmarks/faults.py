@@ -2,9 +2,9 @@
 
     python benchmarks/faults.py [--times 10] [--json OUT] [-k EXPRESSION]
 
-Each kind of fault is met ``--times`` as often as in a run of the tests; indexing is killed 200 times. Rows are compared by SQL
-with a library that met no fault; ``verify before`` says how often verify named what was broken and nothing else, or that
-nothing was broken. Any deviation fails the run.
+Each kind of fault is met ``--times`` as often as in a run of the tests; indexing is killed 200 times. Rows are compared
+by SQL with a library that met no fault; ``verify before`` says how often verify named what was broken and nothing else,
+or that nothing was broken. Any deviation fails the run.
 """
 
 from __future__ import annotations

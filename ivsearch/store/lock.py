@@ -33,6 +33,10 @@ def writer_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     try:
         holder.write_text(f"{os.getpid()}\n")
         yield
+    except OSError as error:
+        # The system does not say where, when it is a write that fails and not an opening.
+        error.filename = error.filename or str(folder)
+        raise
     finally:
         holder.unlink(missing_ok=True)
         lock.release()

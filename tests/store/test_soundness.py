@@ -1,0 +1,83 @@
+"""Rows spoiled by hand, one column at a time: each misfit is found, of that Media alone, in words."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ivsearch.clips import Cutting, cut
+from ivsearch.domain import Space
+from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow
+from ivsearch.store.record_bytes import Facts
+from ivsearch.store.soundness import unsound_media
+from ivsearch.store.vector_store import VectorStore
+
+from .conftest import SPACE, add, frames_of, media_of
+
+SAMPLING = "fps=1 gate=on"
+OF_ONE = f"where media_id = '{1:032x}'"
+
+
+@pytest.fixture
+def stored(catalog: Catalog, store: VectorStore) -> Catalog:
+    """Media 0, 1 and 2 with all that records hold now."""
+    for seed in range(3):
+        media, frames = media_of(seed), frames_of(seed)
+        (record,) = store.append([(media.media_id, frames)], [Facts(media, SAMPLING)])
+        spans = tuple(cut(frames, 12.0, Cutting(max_s=4.0)))
+        encoding = Encoding(media.media_id, SAMPLING, record, 12, len(frames.kept), len(spans))
+        path = PathRow(Path(f"/videos/{seed}.mp4"), media.media_id, 1000 + seed, 5)
+        catalog.add(SPACE, [Encoded(media, (path,), encoding, spans)])
+    return catalog
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (f"update media set duration_s = 99 {OF_ONE}", "the times of clip"),
+        (f"update media set codec = 'h265' {OF_ONE}", "its row does not say what its vectors say of the file"),
+        (f"update encoding set n_samples = 13 {OF_ONE}", "its row does not say how many frames it has"),
+        (f"update encoding set sampling = 'fps=2 gate=on' {OF_ONE}", "sampled by 'fps=2 gate=on', its vectors by"),
+        (f"update encoding set n_clips = 9 {OF_ONE}", "clips are there, not 9"),
+        (f"update encoding set offset_bytes = 0 {OF_ONE}", f"its vectors are those of media {0:032x}"),
+        (f"update encoding set size_bytes = size_bytes - 1 {OF_ONE}", "the record is cut short"),
+        (f"update encoding set segment = '000007.seg' {OF_ONE}", "cannot read vectors"),
+        (f"update clip set start_s = start_s + 0.5 {OF_ONE}", "the times of clip"),
+        (f"update clip set first_frame = first_frame + 1 {OF_ONE}", "does not begin where the one before ends"),
+        (
+            f"delete from clip {OF_ONE} and start_s > 7; update encoding set n_clips = "
+            f"(select count(*) from clip {OF_ONE}) {OF_ONE}",
+            "its clips do not cover its frames",
+        ),
+    ],
+)
+def test_a_row_that_does_not_fit(stored: Catalog, store: VectorStore, tmp_path: Path, change: str, reason: str) -> None:
+    assert list(unsound_media(stored, store)) == []
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        connection.executescript(change)
+    (unsound,) = unsound_media(stored, VectorStore(tmp_path / "vectors", SPACE))
+    assert (unsound.media_id, unsound.file) == (f"{1:032x}", "/videos/1.mp4")
+    assert reason in unsound.reason
+
+
+def test_a_row_written_with_another_space_may_differ(stored: Catalog, store: VectorStore, tmp_path: Path) -> None:
+    """The facts of a Media are those of whoever encoded it last."""
+    other = Space("other", "f" * 16, SPACE.dim)
+    stored.add_space(other)
+    media, frames = media_of(1), frames_of(1)
+    newer = type(media)(**{name: getattr(media, name) for name in media.__slots__} | {"codec": "hevc"})
+    others = VectorStore(tmp_path / "vectors", other)
+    (record,) = others.append([(media.media_id, frames)], [Facts(newer, SAMPLING)])
+    spans = tuple(cut(frames, 12.0, Cutting(max_s=4.0)))
+    encoding = Encoding(media.media_id, SAMPLING, record, 12, len(frames.kept), len(spans))
+    path = PathRow(Path("/videos/1.mp4"), media.media_id, 1001, 5)
+    stored.add(other, [Encoded(newer, (path,), encoding, spans)])
+    assert list(unsound_media(stored, store)) == [] and list(unsound_media(stored, others)) == []
+
+
+def test_records_of_older_versions_are_checked_as_far_as_they_say(catalog: Catalog, store: VectorStore) -> None:
+    add(catalog, store, [1, 2])
+    assert list(unsound_media(catalog, store)) == []
