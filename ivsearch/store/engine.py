@@ -236,7 +236,7 @@ def _sqlite_fault(error: sqlite3.Error, name: str, file: str) -> Exception:
         return LibraryDamaged(f"the catalog {name} cannot be opened: {error}; `ivsearch repair` sets it aside")
     return LibraryError(
         f"the catalog {name} cannot be opened now: {error}. Check that its folder can be written to, that the disk "
-        "is well, and that nothing else holds it"
+        "has room and is well, and that nothing else holds it"
     )
 
 
