@@ -61,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", required=True)
     parser.add_argument("--media", type=Path, default=Path(__file__).parents[2] / "shared" / "media")
+    parser.add_argument("--every", type=int, default=1, help="only every so many queries")
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -68,7 +69,7 @@ def main() -> None:
         search = library.searcher()
         media_of = {row.path.name: row.media_id for row in library.catalog.paths()}
         lines = (arguments.media / "queries.jsonl").read_text("utf-8").splitlines()
-        cases = [case_of(query, search, media_of) for query in map(json.loads, lines)]
+        cases = [case_of(query, search, media_of) for query in map(json.loads, lines[:: arguments.every])]
         absent = [best_of(search, [Term(text=read_question(question).described)]) for _, question in ABSENT]
         pictures = list(picture_cases(arguments.media / "dev", search, media_of))
     if arguments.fit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ def _setting(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-MIN_LIKELY = 0.3
+MIN_LIKELY = 0.25
 """What that keeps and what it lets through: benchmarks/LOG.md."""
 DIVERSE = 0.0
 """Off: any of it costs some of what is found among the first ten."""
@@ -81,6 +82,7 @@ class Settings:
     ocr: bool = _setting(False, "read words on screen, with the extra ocr: Latin, Chinese and Japanese script")
     speech: bool = _setting(False, "write down what is said, with the extra speech and speech_weights")
     speech_weights: str = _setting("", "folder of a whisper model for faster-whisper")
+    memory_budget: str = _setting("0", "memory for the vector index, as 6GB; 0: a quarter of this machine's")
     strict_hash: bool = _setting(False, "fingerprint whole files instead of samples of them")
 
 
@@ -139,6 +141,8 @@ def _checked(name: str, value: Any, source: str) -> Any:
         value = wanted(value)
     except (ValueError, OverflowError):
         raise UsageError(f"{source}: setting {name!r} must be {KINDS[wanted]}, not {value!r}") from None
+    if name == "memory_budget":
+        bytes_in(value, f"{source}: setting {name!r}")
     if name in LOWEST and not value >= LOWEST[name]:
         raise UsageError(f"{source}: setting {name!r} must be at least {LOWEST[name]}, not {value}")
     if name in HIGHEST and not value <= HIGHEST[name]:
@@ -155,6 +159,15 @@ def _boolean(value: Any) -> bool:
     if text in ("0", "false", "no", "off", ""):
         return False
     raise ValueError
+
+
+def bytes_in(text: str, source: str = "a size") -> int:
+    """``6GB``, ``512 MiB``, ``1.5g``, ``1000`` → bytes. Raises UsageError; ``source`` says of what."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise UsageError(f"{source} must be a number of bytes as 6GB, 512MiB or 1000, not {text!r}")
+    unit, binary = (match[2] or "").lower(), bool(match[3])
+    return int(float(match[1]) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
 
 
 def library_folder(settings: Settings) -> Path:

@@ -78,7 +78,7 @@ Examples:
     "--min-likely",
     type=click.FloatRange(0, 1),
     metavar="0-1",
-    help="How likely the best hit must be for something to match; less ends with 1 (default: 0.3).",
+    help="How likely the best hit must be for something to match; less ends with 1 (default: 0.25).",
 )
 @click.option("--diverse", type=click.FloatRange(0, 1), metavar="0-1", help="How much hits are to differ (default: 0).")
 @click.option("--copies", is_flag=True, help="List the near-duplicates that were folded into hits.")
