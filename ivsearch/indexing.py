@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import UsageError
-from ivsearch.settings import Settings
+from ivsearch.settings import Settings, bytes_in
 from ivsearch.spaces import check_not_dropping
 from ivsearch.store.catalog import Catalog
-from ivsearch.store.coverage import all_media
+from ivsearch.store.index_writer import Wishes
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
 from ivsearch.store.ownership import claim
 from ivsearch.store.refresh import save_index
@@ -22,7 +22,7 @@ from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.turns import writers_turn
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
-from ivsearch.store.visual_tokens import keep_only
+from ivsearch.store.visual_tokens import forget
 
 if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent
@@ -41,6 +41,7 @@ def index(
     settings: Settings,
     fps: float | None,
     on_progress: Callable[[Progress], None],
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[IngestEvent]:
     """Brings the Space of the encoder that ``load`` gives up to date with files and folders, and makes it the active
     one when every Media is in it. Raises as ``Library.index`` does."""
@@ -68,7 +69,8 @@ def index(
         )
         write_manifest(folder, manifest)
         # Before new clip ids are given out: the index must not hold ids that this catalog will give again.
-        save_index(folder, catalog, space)
+        wishes = Wishes(bytes_in(settings.memory_budget), tell=tell)
+        save_index(folder, catalog, space, wishes)
         thumbs = Thumbs(folder / "thumbs")
         ingest = Ingest(
             roots,
@@ -83,11 +85,9 @@ def index(
             yield from ingest.run()
         finally:
             # Also after Ctrl-C: what was committed is searchable at once and the next search starts quickly.
-            save_index(folder, catalog, space)
-        # Of all Spaces: what is known of a Media by its times is theirs together.
-        kept = all_media(catalog)
-        thumbs.keep_only(kept)
-        keep_only(folder / VISUAL_TOKENS, kept)
+            save_index(folder, catalog, space, wishes)
+        thumbs.forget(ingest.forgotten)
+        forget(folder / VISUAL_TOKENS, ingest.forgotten)
         gone = {str(event) for event in ingest.gone_roots()}
         manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
         write_manifest(folder, manifest.switched(space) if catalog.is_complete(space) else manifest)

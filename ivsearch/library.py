@@ -247,7 +247,8 @@ class Library:
         known = [each.value for each in IndexKind]
         if kind and kind not in known:
             raise UsageError(f"unknown kind of index {kind!r}; known: {', '.join(known)}")
-        wishes = Wishes(bytes_in(self.settings.memory_budget), kind=IndexKind(kind) if kind else None, tell=tell)
+        budget_bytes = bytes_in(self.settings.memory_budget, "memory_budget")
+        wishes = Wishes(budget_bytes, kind=IndexKind(kind) if kind else None, tell=tell)
         with writers_turn(self.folder, self.catalog):
             spaces = self.catalog.spaces()
             for space in spaces:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ivsearch.errors import UsageError
-from ivsearch.settings import Settings, library_folder, load_settings
+from ivsearch.settings import Settings, bytes_in, library_folder, load_settings
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -63,3 +63,26 @@ def test_every_setting_has_a_help_line() -> None:
 
 def test_home_is_understood() -> None:
     assert library_folder(Settings(library="~/films")) == Path.home() / "films"
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("0", 0),
+        ("1000", 1000),
+        ("6GB", 6 * 10**9),
+        ("1.5 g", 1_500_000_000),
+        ("512MiB", 512 << 20),
+        ("2kb", 2000),
+        ("7b", 7),
+    ],
+)
+def test_sizes_in_words(text: str, size_bytes: int) -> None:
+    assert bytes_in(text) == size_bytes
+    assert load_settings(environ={"IVSEARCH_MEMORY_BUDGET": text}, folders=[]).memory_budget == text
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "6 GBs", "1e9", "GB"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r"'memory_budget' must be a number of bytes as 6GB, 512MiB or 1000, not "):
+        load_settings(environ={"IVSEARCH_MEMORY_BUDGET": text}, folders=[])

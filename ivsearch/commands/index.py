@@ -18,6 +18,7 @@ from ivsearch.commands.options import (
     library_option,
     one_format,
     opened,
+    warn,
 )
 from ivsearch.domain import Ingested, Outcome, Removed, Skipped, TextRead, TextRemoved
 from ivsearch.render import IndexProgress, IndexSummary, summary_text
@@ -108,7 +109,9 @@ def command(
         ) as lib,
         IndexProgress(shown=not quiet and sys.stderr.isatty()) as progress,
     ):
-        for event in lib.index(paths, fps=fps, on_progress=progress.update):
+        for event in lib.index(
+            paths, fps=fps, on_progress=progress.update, tell=lambda line: warn([] if quiet else [line])
+        ):
             events.append(event)
             if jsonl:
                 echo_jsonl([_event(event)])

@@ -28,6 +28,7 @@ VERBS = {
     "embed": "Write the vectors of texts, images or videos to a file.",
     "caption": "Say in words what images show.",
     "spaces": "Change to another encoder without a break, and back.",
+    "reindex": "Build the vector index anew, as size and memory ask for.",
     "stats": "What the library holds.",
     "rm": "Forget files (the files themselves stay).",
     "verify": "Check everything the library has on disk.",

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ivsearch.domain import Space
 from ivsearch.store.changes import ClipStamp
 from ivsearch.store.clip_rows import ids_file, mapped, rows_file
 from ivsearch.store.files import publish, replace_file, sync_file
-from ivsearch.store.index_plan import IndexKind, IndexPlan
+from ivsearch.store.index_plan import IndexKind, IndexPlan, memory_bytes
 
 CURRENT = "current.json"
 FORMAT = 2
@@ -45,12 +46,14 @@ class WholeFile:
 @dataclass(frozen=True, slots=True)
 class ListsFile:
     """Inverted lists over the first ``n`` rows. ``trained_for`` rows their centroids were made; ``pinned``: their kind
-    was asked for by name. ``blocks``: the digests of every 4 MiB, so that a part can be checked without the whole."""
+    was asked for by name; ``budget_bytes`` was asked for (0: the machine's share). ``blocks``: the digests of every
+    4 MiB, so that a part can be checked without the whole."""
 
     name: str
     n: int
     trained_for: int
     pinned: bool
+    budget_bytes: int
     plan: IndexPlan
     size_bytes: int
     blocks: WholeFile
@@ -75,6 +78,39 @@ class Generation:
         if self.lists:
             names |= {self.lists.name, self.lists.blocks.name}
         return names
+
+
+@dataclass(frozen=True, slots=True)
+class IndexShape:
+    """What the index of a Space is like. ``code_bytes``: what searches keep in memory; the rows stay on disk."""
+
+    space: Space
+    kind: IndexKind
+    clips: int
+    n_lists: int
+    nprobe: int
+    code_bytes: int
+    disk_bytes: int
+
+
+def shape_of(folder: Path, space: Space) -> IndexShape:
+    """Of the index in ``folder``. Raises ValueError when its table is damaged, FileNotFoundError without one."""
+    generation = read_current(folder)
+    if generation is None:
+        raise FileNotFoundError(f"there is no index in {folder}")
+    lists = generation.lists
+    plan = lists.plan if lists else IndexPlan(IndexKind.FLAT)
+    listed = lists.n if lists else 0
+    tail_bytes = memory_bytes(generation.rows.n - listed, generation.dim, IndexKind.FLAT)
+    return IndexShape(
+        space,
+        plan.kind,
+        generation.rows.n - len(removed_rows(folder, generation)),
+        plan.n_lists,
+        plan.nprobe,
+        tail_bytes + (lists.size_bytes if lists else 0),
+        sum((folder / name).stat().st_size for name in generation.files()),
+    )
 
 
 def read_current(folder: Path) -> Generation | None:

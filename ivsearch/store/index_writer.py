@@ -9,7 +9,7 @@ replaced readers know nothing of all that, and a writer that is killed leaves wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +35,18 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How an index is to be built: ``memory_budget_bytes`` for its codes (0: a share of the machine's memory), when
-    to change its structure, and its ``kind`` where somebody asks for one (None: as planned, or as asked for before).
+    """How an index is to be built: ``memory_budget_bytes`` for its codes (0: as asked for before, else a share of the
+    machine's memory), when to change its structure, and its ``kind`` where somebody asks for one (None: as asked for
+    before, else as planned).
     ``tell`` is called with a line whenever something long begins."""
 
     memory_budget_bytes: int = 0
     upkeep: Upkeep = UPKEEP
     kind: IndexKind | None = None
     tell: Callable[[str], None] = lambda line: None
+
+    def plan(self, n: int, dim: int) -> IndexPlan:
+        return plan(n, dim, self.memory_budget_bytes or automatic_budget_bytes(), self.upkeep, kind=self.kind)
 
 
 WISHES = Wishes()
@@ -91,12 +95,23 @@ def build(
     n = append(folder / name, 0, iter(batches))
     rows = mapped(folder / name, n, dim)
     dead = np.empty(0, np.int64)
-    kind = wishes.kind or (before.lists.plan.kind if before and before.lists and before.lists.pinned else None)
-    wanted = plan(n, dim, wishes.memory_budget_bytes or automatic_budget_bytes(), wishes.upkeep, kind=kind)
+    asked = _asked(wishes, before)
+    wanted = asked.plan(n, dim)
     lists = None
     if wanted.kind is not IndexKind.FLAT and n:
-        lists = _trained_lists(folder, number, rows, dead, wanted, wishes, pinned=kind is not None)
+        lists = _trained_lists(folder, number, rows, dead, wanted, asked)
     _publish(folder, number, rows, name, dead, lists, stamp())
+
+
+def _asked(wishes: Wishes, before: Generation | None) -> Wishes:
+    """What is asked for now, and where nothing is, what was asked for before."""
+    if before is None or before.lists is None:
+        return wishes
+    return replace(
+        wishes,
+        memory_budget_bytes=wishes.memory_budget_bytes or before.lists.budget_bytes,
+        kind=wishes.kind or (before.lists.plan.kind if before.lists.pinned else None),
+    )
 
 
 def _lists(
@@ -104,10 +119,8 @@ def _lists(
 ) -> ListsFile | None:
     """The lists as they are, grown or trained anew, whatever is due."""
     n, lists = len(rows), before.lists
-    pinned = wishes.kind is not None or (lists is not None and lists.pinned)
-    kind = wishes.kind or (lists.plan.kind if lists and lists.pinned else None)
-    budget_bytes = wishes.memory_budget_bytes or automatic_budget_bytes()
-    wanted = plan(n - len(dead), rows.dim, budget_bytes, wishes.upkeep, kind=kind)
+    asked = _asked(wishes, before)
+    wanted = asked.plan(n - len(dead), rows.dim)
     if wanted.kind is IndexKind.FLAT:
         # Lists that are there serve on; the next time that everything is written anew they go.
         return lists
@@ -115,11 +128,11 @@ def _lists(
     # Codes that shrink for want of memory are due at once; that they might grow is no reason to.
     shrunk = lists is not None and (lists.plan.kind, wanted.kind) == (IndexKind.IVF_SQ8, IndexKind.IVF_RABITQ)
     if lists is None or shrunk or n > wishes.upkeep.growth * lists.trained_for:
-        return _trained_lists(folder, number, rows, dead, wanted, wishes, pinned=pinned)
+        return _trained_lists(folder, number, rows, dead, wanted, asked)
     if n - lists.n > wishes.upkeep.tail_limit(n):
         wishes.tell(f"vector index: putting {n - lists.n:,} new clips into {lists.plan.n_lists:,} lists")
         grown = ClipLists.opened(folder / lists.name, lists.plan, to_grow=True)
-        return _filled(folder, number, grown, rows, dead, lists.n, lists.trained_for, pinned=lists.pinned)
+        return _filled(folder, number, grown, rows, dead, lists.n, lists.trained_for, asked)
     return lists
 
 
@@ -129,17 +142,15 @@ def _trained_lists(
     rows: ClipRows,
     dead: NDArray[np.int64],
     wanted: IndexPlan,
-    wishes: Wishes,
-    *,
-    pinned: bool,
+    asked: Wishes,
 ) -> ListsFile:
     n = len(rows) - len(dead)
-    wishes.tell(f"vector index: training {wanted.n_lists:,} lists for {n:,} clips ({wanted.kind.value})")
-    sample = _sample(rows, dead, wanted.n_lists * wishes.upkeep.points_per_list)
+    asked.tell(f"vector index: training {wanted.n_lists:,} lists for {n:,} clips ({wanted.kind.value})")
+    sample = _sample(rows, dead, wanted.n_lists * asked.upkeep.points_per_list)
     trained = ClipLists.trained(wanted, sample, SEED)
     del sample
-    wishes.tell(f"vector index: filling {wanted.n_lists:,} lists")
-    return _filled(folder, number, trained, rows, dead, 0, n, pinned=pinned)
+    asked.tell(f"vector index: filling {wanted.n_lists:,} lists")
+    return _filled(folder, number, trained, rows, dead, 0, n, asked)
 
 
 def _filled(
@@ -150,8 +161,7 @@ def _filled(
     dead: NDArray[np.int64],
     start: int,
     trained_for: int,
-    *,
-    pinned: bool,
+    asked: Wishes,
 ) -> ListsFile:
     """Adds the rows from ``start`` on that are alive, and writes the lists."""
     for first, taken in rows.between(start, len(rows)).batches():
@@ -162,7 +172,8 @@ def _filled(
     temporary = path.with_suffix(".tmp")
     lists.write(temporary)
     size_bytes, blocks = publish_lists(temporary, path)
-    return ListsFile(path.name, len(rows), trained_for, pinned, lists.plan, size_bytes, blocks)
+    pinned, budget_bytes = asked.kind is not None, asked.memory_budget_bytes
+    return ListsFile(path.name, len(rows), trained_for, pinned, budget_bytes, lists.plan, size_bytes, blocks)
 
 
 def _sample(rows: ClipRows, dead: NDArray[np.int64], n: int) -> NDArray[np.float32]:

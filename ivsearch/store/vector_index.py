@@ -46,7 +46,7 @@ UNKNOWN_VERSION = -1
 # by these powers of how much less or more. benchmarks/LOG.md has the recall.
 FEW_SHARE, FEW_POWER = 0.3, 0.6
 MANY_K, MANY_POWER = 10, 0.1
-# Where a filter allows some rows only, so many of them must have been met, or lists are looked into that lie further off.
+# Where a filter allows some rows only, so many of them must have been met, or lists further off are looked into.
 MET_ROWS = 1000
 
 

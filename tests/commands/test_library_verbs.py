@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import ivsearch
+from ivsearch.errors import UsageError
 from ivsearch.library import Library
 
 from .conftest import Run
@@ -240,3 +242,22 @@ def test_interrupted_runs_keep_what_is_done(run: Run, sample_media: Path, tmp_pa
 def test_a_video_is_no_image_to_search_by(run: Run, folder: Path, sample_media: Path) -> None:
     done = run("search", "--image", sample_media / "call.mp4", "--library", folder)
     assert done.code == 2 and "call.mp4 is a video: search by one of its clips (--clip ID), or by an image" in done.err
+
+
+def test_reindex_and_the_kinds_of_index(run: Run, folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    before = json.loads(run("search", "a cat", "--library", copy, "--json").out)["hits"]
+    for kind in ("ivf-sq8", "ivf-rabitq", "flat"):
+        done = run("reindex", "--kind", kind, "--library", copy, "--json")
+        (index,) = json.loads(done.out)["indexes"]
+        assert (done.code, index["kind"], index["clips"] > 3) == (0, kind, True)
+        assert ("training" in done.err) == (kind != "flat")
+        # A page of a library is found whole, whatever finds it.
+        assert json.loads(run("search", "a cat", "--library", copy, "--json").out)["hits"] == before
+        assert run("verify", "--library", copy).code == 0
+    done = run("reindex", "--library", copy, "--memory-budget", "1MB")
+    assert done.code == 0 and ": flat, " in done.out and "on disk" in done.out
+    done = run("reindex", "--library", copy, "--memory-budget", "lots")
+    assert done.code == 2 and "memory_budget must be a number of bytes as 6GB, 512MiB or 1000, not 'lots'" in done.err
+    with ivsearch.open_library(copy) as library, pytest.raises(UsageError, match="unknown kind of index 'hnsw'; known"):
+        library.reindex("hnsw")

@@ -402,3 +402,13 @@ def test_a_killed_writer_leaves_a_sound_generation(tmp_path: Path) -> None:
         assert generation is not None
         numbers.append(generation.number)
     assert numbers[-1] > 1
+
+
+def test_a_budget_is_remembered(tmp_path: Path) -> None:
+    saved(tmp_path, 2000, Wishes(memory_budget_bytes=1, upkeep=SMALL))
+    index = loaded(tmp_path)
+    index.add(ids_of(2000, 9000), clustered(7000, seed=1))
+    save(index, tmp_path, lambda: STAMP, AT_SMALL)  # trained anew, by somebody who does not say how
+    generation = read_current(tmp_path / SPACE.key)
+    assert generation is not None and generation.lists is not None
+    assert (generation.lists.plan.kind, generation.lists.trained_for) == (IndexKind.IVF_RABITQ, 9000)
