@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ivsearch.clips import cut
+from ivsearch.clips import Span, cut
 from ivsearch.domain import Ingested, Media, MediaId, Outcome, Removed, Skipped, TextRead, TextRemoved
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import MediaError
@@ -60,18 +60,22 @@ class Ingest:
         self._events: deque[IngestEvent] = deque()
         self._files: dict[MediaId, list[Found]] = {}  # of Media on their way
         self._complete: list[Done] = []
-        self._adopted: list[tuple[Record, Contents]] = []
+        self._adopted: list[tuple[Record, Contents, tuple[Span, ...]]] = []
         self._links: list[PathRow] = []
         self._skipped: dict[Path, Skipped] = {}
         self._replaced: set[Path] = set()
+        self.forgotten: list[MediaId] = []  # Media that are gone when the run has ended
         self._committed_at = time.monotonic()
 
     def run(self) -> Iterator[IngestEvent]:
         space = self._encoder.space
-        self._known = {row.path: row for row in self._catalog.paths()}
-        self._encodings = self._catalog.encodings(space)
+        self._known = {row.path: row for row in self._catalog.paths_below(self._roots)}
+        self._looked_up = {row.media_id for row in self._known.values()}
+        self._encodings = self._catalog.encodings(space, sorted(self._looked_up))
         self._media = self._catalog.media(list(self._encodings))
-        self._orphans = Orphans(self._vectors, [encoding.record for encoding in self._encodings.values()])
+        self._orphans = Orphans(
+            self._vectors, lambda: [encoding.record for encoding in self._catalog.encodings(space).values()]
+        )
         found = self._scan()
         yield from self._drain()
         pipeline = Pipeline(self._encoder, self._options, self.progress, self._on_progress)
@@ -128,15 +132,27 @@ class Ingest:
                     yield Job(each.path, media_id)
 
     def _adopt(self, media_id: MediaId) -> bool:
-        """Takes up vectors that are there without a row. A Media without any thumbnail is decoded again, for them."""
+        """Takes up vectors that are there without a row. A Media that lacks a thumbnail is decoded again, for it."""
+        # Segments are walked for nothing where a Media is new, as most are.
         orphan = self._orphans.find(media_id, self._options.sampling) if self._thumbs.has(media_id) else None
-        if orphan:
-            self._adopted.append(orphan)
-            if self._is_time():
-                self._commit()
-        return orphan is not None
+        if orphan is None:
+            return False
+        record, contents = orphan
+        assert contents.facts is not None  # others are no Orphans
+        spans = tuple(cut(contents.frames, contents.facts.media.duration_s, self._options.cutting))
+        if not self._thumbs.has_all(media_id, [span.start_s for span in spans]):
+            return False
+        self._adopted.append((record, contents, spans))
+        if self._is_time():
+            self._commit()
+        return True
 
     def _is_current(self, media_id: MediaId) -> bool:
+        if media_id not in self._looked_up:
+            # It may be known from elsewhere in the library.
+            self._looked_up.add(media_id)
+            self._encodings |= self._catalog.encodings(self._encoder.space, [media_id])
+            self._media |= self._catalog.media([media_id])
         encoding = self._encodings.get(media_id)
         return encoding is not None and encoding.sampling == self._options.sampling
 
@@ -178,7 +194,7 @@ class Ingest:
         self._links = []
         complete, self._complete = self._complete, []
         adopted, self._adopted = self._adopted, []
-        encoded = [self._adopted_rows(record, contents) for record, contents in adopted]
+        encoded = [self._adopted_rows(*each) for each in adopted]
         if complete:
             records = self._vectors.append(
                 [(done.job.media_id, done.frames) for done in complete],
@@ -195,10 +211,9 @@ class Ingest:
     def _encoded(self, done: Done, record: Record) -> Encoded:
         return encoded_rows(done, record, self._path_rows(done.job.media_id), self._thumbs, self._options)
 
-    def _adopted_rows(self, record: Record, contents: Contents) -> Encoded:
-        assert contents.facts is not None  # others are no Orphans
+    def _adopted_rows(self, record: Record, contents: Contents, spans: tuple[Span, ...]) -> Encoded:
+        assert contents.facts is not None
         media, frames, sampling = contents.facts.media, contents.frames, contents.facts.sampling
-        spans = tuple(cut(frames, media.duration_s, self._options.cutting))
         sizes = len(frames.sample_pts_s), len(frames.kept), len(spans)
         return Encoded(
             media, self._path_rows(media.media_id), Encoding(media.media_id, sampling, record, *sizes), spans
@@ -241,7 +256,7 @@ class Ingest:
             for path in self._known
             if path not in here and _is_gone(path) and any(path.is_relative_to(root) for root in roots)
         ]
-        self._catalog.remove_paths([*gone, *self._replaced])
+        self.forgotten = self._catalog.remove_paths([*gone, *self._replaced])
         here |= set(self._skipped)
         self._catalog.forget_skipped(
             each.path

@@ -7,7 +7,7 @@ decoded. What was committed stays: a run that is stopped goes on from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 
 from ivsearch.domain import MediaId, Modality, Skipped, TextLine, TextRead, TextRemoved
@@ -34,9 +34,14 @@ COMMIT_S = 2.0
 
 def paths_in(catalog: Catalog, roots: Sequence[Path]) -> list[PathRow]:
     """The indexed files that a run over ``roots`` looks at, and those beside them."""
-    rows = catalog.paths()
-    folders = {row.path.parent for row in rows if any(row.path.is_relative_to(root) for root in roots)}
+    folders = {row.path.parent for row in catalog.paths_below(roots)}
+    rows = catalog.paths_below(_outermost(folders))
     return [row for row in rows if row.path.parent in folders]
+
+
+def _outermost(folders: Set[Path]) -> list[Path]:
+    """Those that are inside no other of them."""
+    return [folder for folder in folders if not any(parent in folders for parent in folder.parents)]
 
 
 class SidecarPass:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.domain import Absence, Explanation, Filters, FrameVectors, Hit, Hits, Modality, Query
-from ivsearch.scoring.gallery import Gallery, unit_mean
+from ivsearch.scoring.gallery import Gallery, Sample, unit_mean
 from ivsearch.scoring.hubness import Hubness
 from ivsearch.scoring.vocabulary import vocabulary, vocabulary_vectors
 from ivsearch.search.compose import Composed
@@ -28,31 +28,31 @@ DEPTH = 1000
 def explain(hits: Hits, search: Search) -> Hits:
     """The same hits, each with its explanation. A sequence is explained by its first step."""
     terms = terms_of(hits.query)
-    composed, gallery = search.compose(hits.query), search.gallery()
-    in_words = all(term.text is not None for term in terms)
+    composed, sample = search.compose(hits.query), search.sample()
+    gallery = search.gallery() if all(term.text is not None for term in terms) else None
     explained = []
     for hit in hits.hits:
         frames = search.frames(hit.media_id)
-        made = None if frames is None else _explanation(hit, frames, composed, gallery, search, in_words)
+        made = None if frames is None else _explanation(hit, frames, composed, sample, gallery, search)
         explained.append(replace(hit, explanation=made))
     return replace(hits, hits=tuple(explained))
 
 
 def _explanation(
-    hit: Hit, frames: FrameVectors, composed: Composed, gallery: Gallery | None, search: Search, in_words: bool
+    hit: Hit, frames: FrameVectors, composed: Composed, sample: Sample | None, gallery: Gallery | None, search: Search
 ) -> Explanation:
-    pts_s, vectors = frames.pts_s, frames.vectors.astype(np.float32)
-    moment = _shown(frames, hit)
-    words = vocabulary_vectors(search.encoder)
-    off = 0.0
-    if in_words and gallery is not None:
+    """Without a ``gallery``: what was asked is not in words, and is not explained in words."""
+    off, shared = 0.0, tuple[str, ...]()
+    if gallery is not None:
+        moment, words = _shown(frames, hit), vocabulary_vectors(search.encoder)
         off = float(Hubness(words, gallery.usual_hub).taken_off(moment[None])[0])
+        shared = _in_both(words @ composed.wanted, words @ moment, gallery)
     return Explanation(
-        times_s=tuple(pts_s.tolist()),
-        scores=tuple(composed.scores(vectors).tolist()),
-        words=() if gallery is None else _in_both(words @ composed.wanted, words @ moment, gallery),
+        times_s=tuple(frames.pts_s.tolist()),
+        scores=tuple(composed.scores(frames.vectors.astype(np.float32)).tolist()),
+        words=shared,
         taken_off=off,
-        percentile=None if gallery is None else _percentile(hit, composed, gallery, in_words),
+        percentile=None if sample is None else _percentile(hit, composed, sample, gallery),
     )
 
 
@@ -73,13 +73,13 @@ def _in_both(query: NDArray[np.float32], moment: NDArray[np.float32], gallery: G
     return tuple(vocabulary()[i].english for i in best if both[i] >= ABOUT)
 
 
-def _percentile(hit: Hit, composed: Composed, gallery: Gallery, in_words: bool) -> float | None:
+def _percentile(hit: Hit, composed: Composed, sample: Sample, gallery: Gallery | None) -> float | None:
     """None where no Clip of another Media is there to compare with."""
-    others = gallery.owners != hit.media_id
+    others = sample.owners != hit.media_id
     if not others.any():
         return None
-    scores = composed.scores(gallery.clips[others])
-    if in_words:
+    scores = composed.scores(sample.clips[others])
+    if gallery is not None:
         scores = scores - gallery.usual_hub.taken_off(gallery.hubs[others])
     score: float | None = hit.score if hit.retrieval_score is None else hit.retrieval_score
     if hit.contributions:

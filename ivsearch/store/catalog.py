@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects import postgresql, sqlite
 
-from ivsearch.domain import Clip, Filters, Media, MediaId, MediaKind, Skipped, Space
-from ivsearch.store import changes, checks, matching, schema, tables
+from ivsearch.domain import Clip, Filters, Media, MediaId, Skipped, Space
+from ivsearch.store import changes, checks, loose_media, matching, schema, tables
 from ivsearch.store.changes import ClipChanges, ClipStamp
 from ivsearch.store.engine import Connections, Database
 from ivsearch.store.rows import (
@@ -36,6 +35,8 @@ from ivsearch.store.rows import (
     path_of,
     path_row,
 )
+from ivsearch.store.totals import read_totals
+from ivsearch.store.upsert import insert, upsert
 
 __all__ = [
     "MAX_PARAMETERS",
@@ -100,9 +101,9 @@ class Catalog:
     def add_space(self, space: Space) -> None:
         row = {"space_key": space.key, "encoder": space.encoder, "revision": space.revision, "dim": space.dim}
         with self.writer.begin() as connection:
-            connection.execute(self._upsert(tables.space), [row])
+            connection.execute(upsert(connection, tables.space), [row])
             count = {"space_key": space.key, "version": 0, "last_id": 0, "trimmed": 0}
-            connection.execute(self._insert(tables.clip_version).on_conflict_do_nothing(), [count])
+            connection.execute(insert(connection, tables.clip_version).on_conflict_do_nothing(), [count])
 
     def drop_space(self, space: Space) -> None:
         """Forgets a Space with all its Encodings and Clips. Should it come back, its changes are counted on."""
@@ -133,7 +134,7 @@ class Catalog:
             return
         ids = [each.media.media_id for each in encoded]
         with self.writer.begin() as connection:
-            connection.execute(self._upsert(tables.media), [media_row(each.media) for each in encoded])
+            connection.execute(upsert(connection, tables.media), [media_row(each.media) for each in encoded])
             self._link(connection, [path for each in encoded for path in each.paths])
             self._drop_encodings(connection, space, ids)
             connection.execute(sa.insert(tables.encoding), [encoding_row(space, each.encoding) for each in encoded])
@@ -152,8 +153,8 @@ class Catalog:
         if not paths:
             return
         rows = [path_row(path) for path in paths]
-        self._note_loose(connection, rows)
-        connection.execute(self._upsert(tables.path), rows)
+        loose_media.note_replaced(connection, rows)
+        connection.execute(upsert(connection, tables.path), rows)
         for some in parts([row["path"] for row in rows]):
             connection.execute(sa.delete(tables.skipped).where(tables.skipped.c.path.in_(some)))
 
@@ -163,36 +164,28 @@ class Catalog:
             rows = connection.execute(sa.select(tables.path)).all()
         return sorted((path_of(row) for row in rows), key=lambda row: row.path)
 
-    def remove_paths(self, paths: Iterable[Path]) -> None:
-        """Forgets paths, and the Media that no path holds any more, in one transaction."""
-        path, loose = tables.path.c, tables.loose_media
+    def paths_below(self, roots: Iterable[Path]) -> list[PathRow]:
+        """The paths that are one of these files or below one of these folders, sorted."""
+        # By their bytes, as every database can; a slash stands before "0" there.
+        path = tables.path.c.path if self.url.get_backend_name() == "sqlite" else tables.path.c.path.collate("C")
+        found: set[PathRow] = set()
+        with self.reader.begin() as connection:
+            for root in map(str, roots):
+                below = root.rstrip("/")
+                inside = sa.and_(path >= f"{below}/", path < f"{below}0")
+                rows = connection.execute(sa.select(tables.path).where(sa.or_(tables.path.c.path == root, inside)))
+                found.update(path_of(row) for row in rows)
+        return sorted(found, key=lambda row: row.path)
+
+    def remove_paths(self, paths: Iterable[Path]) -> list[MediaId]:
+        """Forgets paths, and the Media that no path holds any more, in one transaction. Returns those Media."""
+        path, names = tables.path.c, [str(path) for path in paths]
         with self.writer.begin() as connection:
-            for some in parts([str(path) for path in paths]):
-                held = sa.select(path.media_id).where(path.path.in_(some)).distinct()
-                connection.execute(self._insert(loose).from_select(["media_id"], held).on_conflict_do_nothing())
+            loose_media.note_removed(connection, names)
+            for some in parts(names):
                 connection.execute(sa.delete(tables.path).where(path.path.in_(some)))
                 connection.execute(sa.delete(tables.skipped).where(tables.skipped.c.path.in_(some)))
-            self._drop_orphans(connection)
-
-    def _note_loose(self, connection: sa.Connection, rows: Sequence[dict]) -> None:
-        """Media whose paths are about to hold something else. They stay until ``remove_paths``: a later part of the
-        same run may find them elsewhere (two files that exchanged names)."""
-        path = tables.path.c
-        holds = {row["path"]: row["media_id"] for row in rows}
-        for some in parts(list(holds)):
-            before = connection.execute(sa.select(path.path, path.media_id).where(path.path.in_(some)))
-            if loose := {row.media_id for row in before if row.media_id != holds[row.path]}:
-                connection.execute(
-                    self._insert(tables.loose_media).on_conflict_do_nothing(), [{"media_id": each} for each in loose]
-                )
-
-    def _drop_orphans(self, connection: sa.Connection) -> None:
-        """Forgets the loose Media that no path holds any more."""
-        path, loose = tables.path.c, tables.loose_media.c
-        connection.execute(sa.delete(tables.loose_media).where(loose.media_id.in_(sa.select(path.media_id))))
-        orphans = sa.select(loose.media_id)
-        changes.drop_clips(connection, tables.clip.c.media_id.in_(orphans))
-        connection.execute(sa.delete(tables.media).where(tables.media.c.media_id.in_(orphans)))
+            return loose_media.forget(connection)
 
     def drop_encodings(self, space: Space, media_ids: Sequence[MediaId]) -> None:
         """Forgets the vectors of these Media, so that the next run makes them anew. For repair: what else became of
@@ -242,10 +235,10 @@ class Catalog:
         with self.reader.begin() as connection:
             return matching.matching_media(connection, filters)
 
-    def matching_clips(self, space: Space, filters: Filters) -> NDArray[np.int64]:
-        """Ids of the Clips of all Media that pass, (n,) int64, ascending."""
+    def matching_clips(self, space: Space, filters: Filters, after_id: int = 0) -> NDArray[np.int64]:
+        """Ids above ``after_id`` of the Clips of all Media that pass, (n,) int64, ascending."""
         with self.reader.begin() as connection:
-            return matching.matching_clips(connection, space, filters)
+            return matching.matching_clips(connection, space, filters, after_id)
 
     def passing_clips(self, filters: Filters, clip_ids: Sequence[int]) -> set[int]:
         """Those of the Clips whose Media pass."""
@@ -323,7 +316,7 @@ class Catalog:
         if skipped:
             rows = [{"path": str(each.path), "reason": each.reason} for each in skipped]
             with self.writer.begin() as connection:
-                connection.execute(self._upsert(tables.skipped), rows)
+                connection.execute(upsert(connection, tables.skipped), rows)
 
     def forget_skipped(self, paths: Iterable[Path]) -> None:
         with self.writer.begin() as connection:
@@ -337,38 +330,8 @@ class Catalog:
 
     def totals(self, space: Space | None) -> Totals:
         """Of the whole Library; frames and Clips are those of one Space."""
-        media, encoding, key = tables.media.c, tables.encoding.c, space.key if space else ""
         with self.reader.begin() as connection:
-            kinds: dict[str, int] = dict(
-                connection.execute(sa.select(media.kind, sa.func.count()).group_by(media.kind)).all()
-            )
-            duration_s, size_bytes = connection.execute(
-                sa.select(sa.func.sum(media.duration_s), sa.func.sum(media.size_bytes))
-            ).one()
-            frames, samples = connection.execute(
-                sa.select(sa.func.sum(encoding.n_frames), sa.func.sum(encoding.n_samples)).where(
-                    encoding.space_key == key
-                )
-            ).one()
-
-            def count(table: sa.Table) -> int:
-                return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-
-            return Totals(
-                media=sum(kinds.values()),
-                videos=kinds.get(MediaKind.VIDEO.value, 0),
-                images=kinds.get(MediaKind.IMAGE.value, 0),
-                paths=count(tables.path),
-                duration_s=float(duration_s or 0),
-                size_bytes=int(size_bytes or 0),
-                frames=int(frames or 0),
-                samples=int(samples or 0),
-                clips=connection.scalar(
-                    sa.select(sa.func.count()).select_from(tables.clip).where(tables.clip.c.space_key == key)
-                )
-                or 0,
-                skipped=count(tables.skipped),
-            )
+            return read_totals(connection, space)
 
     def size_bytes(self) -> int:
         """On disk, with indexes and what SQLite has beside its file."""
@@ -385,12 +348,3 @@ class Catalog:
                 yield from checks.sqlite_complaints(connection)
             else:
                 yield from checks.postgresql_complaints(connection)
-
-    def _insert(self, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-        return (postgresql if self.url.get_backend_name() == "postgresql" else sqlite).insert(table)
-
-    def _upsert(self, table: sa.Table) -> sa.sql.Insert:
-        insert = self._insert(table)
-        keys = [column.name for column in table.primary_key]
-        others = {column.name: insert.excluded[column.name] for column in table.c if column.name not in keys}
-        return insert.on_conflict_do_update(index_elements=keys, set_=others)

@@ -23,12 +23,14 @@ def matching_media(connection: sa.Connection, filters: Filters) -> set[MediaId]:
     return {row.media_id for row in connection.execute(query.select) if query.fits.match(row.path)}
 
 
-def matching_clips(connection: sa.Connection, space: Space, filters: Filters) -> NDArray[np.int64]:
-    """Ids of the Clips of all Media that pass, (n,) int64, ascending."""
+def matching_clips(connection: sa.Connection, space: Space, filters: Filters, after_id: int) -> NDArray[np.int64]:
+    """Ids above ``after_id`` of the Clips of all Media that pass, (n,) int64, ascending."""
     clip = tables.clip.c
-    ids = sa.select(clip.clip_id).where(clip.space_key == space.key)
+    ids = sa.select(clip.clip_id).where(clip.space_key == space.key, clip.clip_id > after_id)
     query = _query(connection, filters)
-    if query.fits is None:
+    if filters == Filters():
+        found = np.fromiter(connection.scalars(ids), np.int64)
+    elif query.fits is None:
         found = np.fromiter(connection.scalars(ids.where(clip.media_id.in_(query.select))), np.int64)
     else:
         media_ids = sorted(matching_media(connection, filters))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from ivsearch.domain import MediaId
@@ -14,11 +14,11 @@ from ivsearch.store.vector_store import VectorStore
 
 class Orphans:
     """Of one Space. Segments are not looked at before the first question, and only if they hold more than the
-    ``known`` records."""
+    ``known`` records, which are not asked for before that either."""
 
-    def __init__(self, vectors: VectorStore, known: Iterable[Record]) -> None:
+    def __init__(self, vectors: VectorStore, known: Callable[[], Iterable[Record]]) -> None:
         self._vectors = vectors
-        self._known = frozenset(known)
+        self._read_known = known
 
     def find(self, media_id: MediaId, sampling: str) -> tuple[Record, Contents] | None:
         """The newest sound record of a Media that was sampled like that and says enough to make its rows again."""
@@ -34,12 +34,13 @@ class Orphans:
     @cached_property
     def _records(self) -> dict[tuple[MediaId, str], list[Record]]:
         """Oldest first."""
+        known = frozenset(self._read_known())
         segments = self._vectors.segments()
         there_bytes = sum((self._vectors.folder / segment).stat().st_size for segment in segments)
         found: dict[tuple[MediaId, str], list[Record]] = {}
-        if there_bytes > sum(record.size_bytes for record in self._known):
+        if there_bytes > sum(record.size_bytes for record in known):
             for segment in segments:
                 for each in self._vectors.glance(segment):
-                    if each.record not in self._known:
+                    if each.record not in known:
                         found.setdefault((each.media_id, each.sampling), []).append(each.record)
         return found

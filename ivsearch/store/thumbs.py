@@ -29,16 +29,27 @@ class Thumbs:
         """Whether there is any of this Media."""
         return self._of(media_id).is_dir()
 
+    def has_all(self, media_id: MediaId, starts_s: Iterable[float]) -> bool:
+        """Whether there is one of each Clip that starts there."""
+        return all(self.path(media_id, start_s).exists() for start_s in starts_s)
+
     def save(self, media_id: MediaId, start_s: float, jpeg: bytes) -> None:
         path = self.path(media_id, start_s)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg + SEAL + _digest(jpeg))
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(jpeg + SEAL + _digest(jpeg))
+        temporary.replace(path)
 
     def damaged(self, media_id: MediaId) -> Iterator[Path]:
         """Thumbnails of this Media that are not as they were written."""
         for path in sorted(self._of(media_id).glob("*.jpg")):
             if not _is_sound(path.read_bytes()):
                 yield path
+
+    def forget(self, media_ids: Iterable[MediaId]) -> None:
+        """Deletes the thumbnails of these Media."""
+        for media_id in media_ids:
+            shutil.rmtree(self._of(media_id), ignore_errors=True)
 
     def keep_only(self, media_ids: Iterable[MediaId]) -> None:
         """Deletes the thumbnails of every other Media."""

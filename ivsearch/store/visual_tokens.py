@@ -129,6 +129,14 @@ class VisualTokens:
         return {"space": self.space_key, "media_id": media_id, "times_s": times, "dtype": kind, "shape": shape}
 
 
+def forget(folder: Path, media_ids: Iterable[MediaId]) -> None:
+    """Throws away what was seen of these Media, by any model."""
+    models = list(folder.glob("*"))
+    for media_id in media_ids:
+        for model in models:
+            shutil.rmtree(model / media_id[:2] / media_id, ignore_errors=True)
+
+
 def keep_only(folder: Path, media_ids: Iterable[MediaId]) -> None:
     """Throws away what was seen of every other Media, by any model."""
     wanted = set(media_ids)

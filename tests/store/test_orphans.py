@@ -46,7 +46,7 @@ def test_what_is_known_of_a_media_comes_back_with_its_vectors(store: VectorStore
         warnings=("cut short", "カメラ"),
     )
     (record,) = store.append([(media.media_id, frames_of(1))], [Facts(media, SAMPLING)])
-    found = Orphans(store, []).find(media.media_id, SAMPLING)
+    found = Orphans(store, lambda: []).find(media.media_id, SAMPLING)
     assert found is not None and found[0] == record
     assert found[1].facts == Facts(media, SAMPLING)
     np.testing.assert_array_equal(found[1].frames.vectors, frames_of(1).vectors)
@@ -55,22 +55,22 @@ def test_what_is_known_of_a_media_comes_back_with_its_vectors(store: VectorStore
 
 def test_only_what_no_row_points_at_is_an_orphan(store: VectorStore) -> None:
     first, second = appended(store, 1, 2)
-    orphans = Orphans(store, [first])
+    orphans = Orphans(store, lambda: [first])
     assert orphans.find(media_of(1).media_id, SAMPLING) is None
     assert orphans.find(media_of(2).media_id, SAMPLING) is not None
     assert orphans.find(media_of(2).media_id, "fps=2 gate=on") is None
-    assert Orphans(store, [first, second]).find(media_of(2).media_id, SAMPLING) is None
+    assert Orphans(store, lambda: [first, second]).find(media_of(2).media_id, SAMPLING) is None
 
 
 def test_the_newest_sound_one_is_taken(store: VectorStore) -> None:
     old, new = appended(store, 1)[0], appended(store, 1)[0]
-    found = Orphans(store, []).find(media_of(1).media_id, SAMPLING)
+    found = Orphans(store, lambda: []).find(media_of(1).media_id, SAMPLING)
     assert found is not None and found[0] == new
     path = store.folder / new.segment
     blob = bytearray(path.read_bytes())
     blob[new.offset_bytes + new.size_bytes - 40] ^= 1
     path.write_bytes(blob)
-    found = Orphans(store, []).find(media_of(1).media_id, SAMPLING)
+    found = Orphans(store, lambda: []).find(media_of(1).media_id, SAMPLING)
     assert found is not None and found[0] == old
 
 
@@ -80,10 +80,10 @@ def test_records_of_the_first_version_are_read_but_not_taken_up(store: VectorSto
     (store.folder / "000001.seg").write_bytes(blob)
     np.testing.assert_array_equal(store.read(Record("000001.seg", 0, len(blob))).vectors, frames_of(7).vectors)
     assert store.contents(Record("000001.seg", 0, len(blob))).facts is None
-    assert Orphans(store, []).find(media_of(7).media_id, SAMPLING) is None
+    assert Orphans(store, lambda: []).find(media_of(7).media_id, SAMPLING) is None
     # New ones behind it are.
     appended(store, 8)
-    assert Orphans(store, []).find(media_of(8).media_id, SAMPLING) is not None
+    assert Orphans(store, lambda: []).find(media_of(8).media_id, SAMPLING) is not None
 
 
 def test_a_record_behind_torn_bytes_is_found(store: VectorStore, tmp_path: Path) -> None:
@@ -94,12 +94,12 @@ def test_a_record_behind_torn_bytes_is_found(store: VectorStore, tmp_path: Path)
     for left in rng.integers(0, len(blob), 40):
         (store.folder / "000001.seg").write_bytes(blob[:left])
         (record,) = appended(store, 4)
-        found = Orphans(store, []).find(media_of(4).media_id, SAMPLING)
+        found = Orphans(store, lambda: []).find(media_of(4).media_id, SAMPLING)
         assert found is not None and found[0] == record
-        assert Orphans(store, []).find(media_of(3).media_id, SAMPLING) is None
+        assert Orphans(store, lambda: []).find(media_of(3).media_id, SAMPLING) is None
 
 
 def test_an_empty_segment_holds_nothing(store: VectorStore) -> None:
     store.folder.mkdir(parents=True)
     (store.folder / "000001.seg").touch()
-    assert list(store.walk("000001.seg")) == [] and Orphans(store, []).find("0" * 32, SAMPLING) is None
+    assert list(store.walk("000001.seg")) == [] and Orphans(store, lambda: []).find("0" * 32, SAMPLING) is None
