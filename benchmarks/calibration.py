@@ -32,10 +32,10 @@ from search_quality import LANGUAGES, half_of
 import ivsearch
 from ivsearch.ask.question import read_question
 from ivsearch.domain import Term
-from ivsearch.scoring.gallery import Gallery, measure
+from ivsearch.scoring.gallery import Gallery, Sample, measure
 from ivsearch.scoring.likelihood import lead
 from ivsearch.scoring.vocabulary import vocabulary_vectors
-from ivsearch.search.calibrate import Calibration, calibration_of
+from ivsearch.search.calibrate import Shown, Told, by_pictures, by_words
 from ivsearch.search.compose import Composed
 from ivsearch.search.refine import FoundSpan
 from ivsearch.search.search import Search
@@ -92,7 +92,7 @@ def found_for(search: Search, composed: Composed, terms: Sequence[Term]) -> dict
     return {media_id: spans[:1] for media_id, spans in search._refine(composed, media_ids, set(), hubness).items()}
 
 
-def judged(found: dict[str, list[FoundSpan]], calibration: Calibration) -> tuple[str, float]:
+def judged(found: dict[str, list[FoundSpan]], calibration: Told | Shown) -> tuple[str, float]:
     """The best Media and how likely it is."""
     best = max(found, key=lambda media_id: found[media_id][0].score)
     return best, calibration.likely(best, found[best][0].score)
@@ -101,31 +101,36 @@ def judged(found: dict[str, list[FoundSpan]], calibration: Calibration) -> tuple
 def best_of(search: Search, terms: Sequence[Term]) -> float:
     composed = search._composed(terms)
     found = found_for(search, composed, terms)
-    calibration = calibration_of(terms, composed.wanted, found, search.gallery(), among_all=True)
-    assert calibration is not None
-    return judged(found, calibration)[1]
+    gallery = search.gallery()
+    assert gallery is not None
+    return judged(found, by_words(composed.wanted, found, gallery, among_all=True))[1]
 
 
 def both_ways(search: Search, composed: Composed, terms: Sequence[Term], right: str, name: str, language: str) -> Case:
     found, gallery = found_for(search, composed, terms), search.gallery()
     assert gallery is not None
-    calibration = calibration_of(terms, composed.wanted, found, gallery, among_all=True)
     others = {media_id: spans for media_id, spans in found.items() if media_id != right}
-    left = calibration_of(terms, composed.wanted, others, without(gallery, right, search), among_all=True)
-    assert calibration is not None and left is not None
-    best, there = judged(found, calibration)
+    left = without(gallery, right, search)
+    told = by_words(composed.wanted, found, gallery, among_all=True)
+    before: Told | Shown | None = told
+    after: Told | Shown | None = by_words(composed.wanted, others, left, among_all=True)
+    if terms[0].text is None:
+        before, after = by_pictures(gallery.sample), by_pictures(left.sample)
+    assert before is not None and after is not None
+    best, there = judged(found, before)
     rank = 1 + sum(spans[0].score > found[right][0].score for spans in others.values())
     fit = (found[best][0].score - gallery.floor) / gallery.unit
-    ahead = lead(fit, (other for other, owner in calibration.best if owner != best), calibration.chance)
-    return Case(language, half_of(name), rank, there, judged(others, left)[1], fit, ahead)
+    ahead = lead(fit, (other for other, owner in told.best if owner != best), told.chance)
+    return Case(language, half_of(name), rank, there, judged(others, after)[1], fit, ahead)
 
 
 def without(gallery: Gallery, media_id: str, search: Search) -> Gallery:
     """The background as if the Media had never been there."""
-    kept = gallery.owners != media_id
-    clips = gallery.clips[kept]
+    sample = gallery.sample
+    kept = sample.owners != media_id
+    clips = sample.clips[kept]
     scores = vocabulary_vectors(search.encoder) @ clips.T
-    return measure(scores, clips, gallery.owners[kept], gallery.n_clips - int((~kept).sum()))
+    return measure(scores, Sample.of(clips, sample.owners[kept], sample.n_clips - int((~kept).sum())))
 
 
 def case_of(query: dict, search: Search, media_of: dict[str, str]) -> Case:

@@ -26,34 +26,60 @@ DOUBT = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Clips evenly drawn: ``clips`` (n, dim) float32 their vectors, ``owners`` (n,) the Media of each, of ``n_clips``
+    there are. ``apart``: the mean cosine of Clips of different Media; ``near``: that of the median Clip with the Clip
+    of another Media that is nearest to it; None where there is none."""
+
+    clips: NDArray[np.float32]
+    owners: NDArray[np.str_]
+    n_clips: int
+    apart: float
+    near: float | None
+
+    @classmethod
+    def of(cls, clips: NDArray[np.float32], owners: NDArray[np.str_], n_clips: int) -> Sample:
+        alike = clips @ clips.T
+        other = owners[:, None] != owners
+        if not other.any():
+            return cls(clips, owners, n_clips, 0.0, None)
+        nearest = np.where(other, alike, -np.inf).max(axis=1)
+        return cls(clips, owners, n_clips, float(alike[other].mean()), float(np.median(nearest)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Gallery:
     """The background of one library in one Space.
 
     ``usual`` (words,) float32: the score each word of the vocabulary has on any Clip. ``spread``: how far scores lie
     from what is usual (standard deviation). ``floor``: the mean score of any word on any Clip. ``peak``: the score of
-    the word that fits a Clip best, on the median Clip. Neither depends on how many Clips there are. ``clips``
-    (n, dim) float32, ``hubs`` (n,) float32 and ``owners`` (n,): the sampled Clips' vectors, how near any word is to
-    each, and which Media each is of, of ``n_clips`` there are. ``apart``: the mean cosine of Clips of different Media;
-    ``near``: that of the median Clip with the Clip of another Media that is nearest to it; None where there is none.
+    the word that fits a Clip best, on the median Clip. Neither depends on how many Clips there are. ``hubs`` (n,)
+    float32: how near any word is to each Clip of the ``sample``.
     """
 
     usual: NDArray[np.float32]
     spread: float
     floor: float
     peak: float
-    clips: NDArray[np.float32]
+    sample: Sample
     hubs: NDArray[np.float32]
-    owners: NDArray[np.str_]
-    n_clips: int
-    apart: float
-    near: float | None
+
+    @property
+    def clips(self) -> NDArray[np.float32]:
+        """The sampled Clips' vectors, (n, dim) float32."""
+        return self.sample.clips
+
+    @property
+    def n_clips(self) -> int:
+        """How many Clips there are in the library."""
+        return self.sample.n_clips
 
     def fit(self, cosine: float, hub: float) -> float:
         """How well a text fits a Clip: 0 as any word fits any Clip, 1 as the best word fits the typical Clip.
 
         ``hub``: ``hubness`` of the Clip, or what is near to everything would fit everything.
         """
-        off = float(self.usual_hub.taken_off(np.float32([hub]))[0])
+        off = float(self.usual_hub.taken_off(np.array([hub], np.float32))[0])
         return (cosine - off - self.floor) / self.unit
 
     def standing(self, text: NDArray[np.float32], cosine: float, hub: float) -> float:
@@ -64,7 +90,7 @@ class Gallery:
         background = self._background(text)
         if len(background) < DOUBT:
             return 0.0
-        off = float(self.usual_hub.taken_off(np.float32([hub]))[0])
+        off = float(self.usual_hub.taken_off(np.array([hub], np.float32))[0])
         return float((cosine - off - background.mean()) / max(float(background.std()), 1e-6))
 
     def scatter(self, text: NDArray[np.float32]) -> float:
@@ -88,14 +114,15 @@ class Gallery:
         return max(self.peak - self.floor, 1e-6)
 
 
-# Galleries of the libraries that are open, each good until its Clips change.
-_GALLERIES: WeakKeyDictionary[VectorIndex, tuple[ClipStamp, Gallery]] = WeakKeyDictionary()
+# Samples and galleries of the libraries that are open, each good until its Clips change.
+_SAMPLES: WeakKeyDictionary[VectorIndex, tuple[ClipStamp, Sample]] = WeakKeyDictionary()
+_GALLERIES: WeakKeyDictionary[VectorIndex, tuple[Sample, Gallery]] = WeakKeyDictionary()
 
 
-def gallery_of(catalog: Catalog, index: VectorIndex, encoder: Encoder) -> Gallery | None:
-    """None for a library without Clips, or with none in the sample that can be read."""
-    stamp = catalog.clip_stamp(encoder.space)
-    known = _GALLERIES.get(index)
+def sample_of(catalog: Catalog, index: VectorIndex) -> Sample | None:
+    """None for a library without Clips, or with none that can be read. No encoder is asked."""
+    stamp = catalog.clip_stamp(index.space)
+    known = _SAMPLES.get(index)
     if known is not None and known[0] == stamp:
         return known[1]
     ids, clips = index.sample(SAMPLE)
@@ -104,26 +131,31 @@ def gallery_of(catalog: Catalog, index: VectorIndex, encoder: Encoder) -> Galler
     if not held.any():
         return None
     owners = np.array([of[int(clip_id)].media_id for clip_id in ids[held]])
-    gallery = measure(vocabulary_vectors(encoder) @ clips[held].T, clips[held], owners, len(index))
-    _GALLERIES[index] = (stamp, gallery)
+    sample = Sample.of(clips[held], owners, len(index))
+    _SAMPLES[index] = (stamp, sample)
+    return sample
+
+
+def gallery_of(catalog: Catalog, index: VectorIndex, encoder: Encoder) -> Gallery | None:
+    """As ``sample_of``, with how the vocabulary scores on it. Raises UsageError for an encoder without a text side."""
+    sample = sample_of(catalog, index)
+    if sample is None:
+        return None
+    known = _GALLERIES.get(index)
+    if known is not None and known[0] is sample:
+        return known[1]
+    gallery = measure(vocabulary_vectors(encoder) @ sample.clips.T, sample)
+    _GALLERIES[index] = (sample, gallery)
     return gallery
 
 
-def measure(scores: NDArray[np.float32], clips: NDArray[np.float32], owners: NDArray[np.str_], total: int) -> Gallery:
-    """``scores`` (words, n): cosine of every word with every sampled Clip; ``clips`` (n, dim) their vectors, of
-    ``owners``, the Media; of ``total`` Clips there are."""
+def measure(scores: NDArray[np.float32], sample: Sample) -> Gallery:
+    """``scores`` (words, n): cosine of every word with every sampled Clip."""
     n_clips = scores.shape[1]
     usual = (scores.sum(axis=1) + DOUBT * scores.mean()) / (n_clips + DOUBT)
-    spread = float((scores - usual[:, None]).std())
+    spread = max(float((scores - usual[:, None]).std()), 1e-6)
     peak = float(np.median(scores.max(axis=0)))
-    hubs = hubness(scores)
-    floor = float(scores.mean())
-    alike = clips @ clips.T
-    other = owners[:, None] != owners
-    apart = float(alike[other].mean()) if other.any() else 0.0
-    nearest = np.where(other, alike, -np.inf).max(axis=1)
-    near = float(np.median(nearest)) if other.any() else None
-    return Gallery(usual.astype(np.float32), max(spread, 1e-6), floor, peak, clips, hubs, owners, total, apart, near)
+    return Gallery(usual.astype(np.float32), spread, float(scores.mean()), peak, sample, hubness(scores))
 
 
 def clip_vector(clip: Clip, frames: FrameVectors) -> NDArray[np.float32]:

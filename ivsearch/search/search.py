@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,10 +14,10 @@ from ivsearch.domain import Clip, Copy, Filters, FrameVectors, Hit, Hits, Media,
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import LibraryDamaged, UsageError
 from ivsearch.plain_text import clock
-from ivsearch.scoring.gallery import Gallery, gallery_of
+from ivsearch.scoring.gallery import Gallery, Sample, gallery_of, sample_of
 from ivsearch.scoring.hubness import Hubness
 from ivsearch.scoring.vocabulary import vocabulary_vectors
-from ivsearch.search.calibrate import calibrated, calibration_of
+from ivsearch.search.calibrate import Shown, Told, by_pictures, by_words, calibrated
 from ivsearch.search.collapse import collapse, ranked
 from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.diversity import diversify
@@ -83,7 +83,7 @@ class Search:
         # A Clip is the best answer to its own query, and the one nobody asked for.
         found = self._refine(composed, media_ids, {term.clip_id for term in terms}, self._hubness(terms))
         among_all = query.filters == Filters() and query.after_clip is None
-        calibration = calibration_of(terms, composed.wanted, found, self.gallery(), among_all)
+        calibration = self._calibration(terms, composed, found, among_all)
         # More than k may be shown, where some are copies of others or too much like them.
         depth = k if self.diverse == 0 else k * MMR_DEPTH
         copies = None if self.thumbs is None else Copies(self.thumbs, self.frames)
@@ -164,12 +164,25 @@ class Search:
 
     def _background(self) -> NDArray[np.float32]:
         """Vectors of Clips evenly drawn from the library, (n, dim) float32."""
-        gallery = self.gallery()
-        return np.empty((0, self.encoder.space.dim), np.float32) if gallery is None else gallery.clips
+        sample = self.sample()
+        return np.empty((0, self.encoder.space.dim), np.float32) if sample is None else sample.clips
+
+    def sample(self) -> Sample | None:
+        """Clips evenly drawn from the library; None for an empty one."""
+        return sample_of(self.catalog, self.index)
 
     def gallery(self) -> Gallery | None:
-        """What the library looks like to its encoder; None for an empty one."""
+        """What the library looks like to its encoder, which is asked for words; None for an empty library."""
         return gallery_of(self.catalog, self.index, self.encoder)
+
+    def _calibration(
+        self, terms: Sequence[Term], composed: Composed, found: Mapping[MediaId, Sequence[FoundSpan]], among_all: bool
+    ) -> Told | Shown | None:
+        """None where scores cannot be told apart: in an empty library, or for texts composed with pictures."""
+        if all(term.text is None for term in terms):
+            return by_pictures(self.sample())
+        gallery = self.gallery() if all(term.text is not None for term in terms) else None
+        return None if gallery is None else by_words(composed.wanted, found, gallery, among_all)
 
     def _hubness(self, terms: Sequence[Term]) -> Hubness | None:
         """Only words are nearer to some pictures than they should be: a picture that is asked for is what it is."""

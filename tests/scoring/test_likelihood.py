@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ivsearch.scoring.gallery import Gallery, measure
+from ivsearch.scoring.gallery import Gallery, Sample, measure
 from ivsearch.scoring.hubness import Hubness, Usual
 from ivsearch.scoring.likelihood import chance_lead, lead
 
@@ -24,16 +24,16 @@ def gallery(random: np.random.Generator, n: int) -> tuple[Gallery, np.ndarray, n
     clips, words = (random.normal(size=(size, 24)) for size in (n, 40))
     clips, words = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (clips, words))
     owners = np.array([str(i // 2) for i in range(n)])
-    return measure((words @ clips.T).astype(np.float32), clips.astype(np.float32), owners, n), clips, words
+    return measure((words @ clips.T).astype(np.float32), Sample.of(clips.astype(np.float32), owners, n)), clips, words
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_background_is_what_slow_loops_say(seed: int) -> None:
     found, clips, words = gallery(np.random.default_rng(seed), 20)
     pairs = [(i, j) for i in range(20) for j in range(20) if i // 2 != j // 2]
-    assert found.apart == pytest.approx(np.mean([clips[i] @ clips[j] for i, j in pairs]), abs=1e-4)
+    assert found.sample.apart == pytest.approx(np.mean([clips[i] @ clips[j] for i, j in pairs]), abs=1e-4)
     nearest = [max(clips[i] @ clips[j] for a, j in pairs if a == i) for i in range(20)]
-    assert found.near == pytest.approx(np.median(nearest), abs=1e-4)
+    assert found.sample.near == pytest.approx(np.median(nearest), abs=1e-4)
     hubs = [np.mean(sorted(words @ clip)[-10:]) for clip in clips]
     np.testing.assert_allclose(found.hubs, hubs, atol=1e-4)
     above = np.array(hubs) - np.median(hubs)
@@ -55,4 +55,4 @@ def test_what_is_near_to_no_word_gains_nothing_by_it() -> None:
 
 def test_clips_of_one_file_have_no_neighbours() -> None:
     clips = np.eye(4, dtype=np.float32)
-    assert measure(np.ones((12, 4), np.float32), clips, np.array(["a"] * 4), 4).near is None
+    assert Sample.of(clips, np.array(["a"] * 4), 4).near is None
