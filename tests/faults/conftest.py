@@ -21,6 +21,7 @@ from ivsearch.settings import Settings
 
 from .fault_run import Table
 from .held import Held, held_by
+from .zygote import Zygote
 
 PHOTOS = ("pet.jpg", "table.jpg", "night.jpg", "portrait.jpg")
 FILM, SHORT = "film.mp4", "call.mp4"
@@ -120,6 +121,13 @@ def whole(footage: Path, counting: Counting, tmp_path_factory: pytest.TempPathFa
         assert list(library.verify()) == []
     assert hits["a cat"][0][0] == "pet.jpg" and hits["a cup of coffee"][0][0] == "table.jpg"
     return Whole(folder, footage, held_by(folder), hits)
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    zygote = Zygote(tmp_path_factory.mktemp("zygote") / "said.txt")
+    yield zygote
+    zygote.close()
 
 
 @pytest.fixture(scope="session")

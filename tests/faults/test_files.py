@@ -27,7 +27,7 @@ def broken_files(folder: Path, damage: Damage) -> dict[str, int]:
 
 def test_segments(whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
     run = table.run("segment: bit flipped, torn, blanked, lost")
-    for number, rng in enumerate(trials(run, 6)):
+    for number, rng in enumerate(trials(run, 4)):
         folder = whole.copy(tmp_path / f"{number}")
         (segment,) = (folder / "vectors" / counting.space.key).glob("*.seg")
         broken = broken_files(folder, spoil(segment, rng))
@@ -62,7 +62,7 @@ def _media_ids(folder: Path) -> dict[str, str]:
 
 def test_index_files(whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
     run = table.run("index file: bit flipped, torn, blanked, lost")
-    for number, rng in enumerate(trials(run, 12)):
+    for number, rng in enumerate(trials(run, 8)):
         folder = whole.copy(tmp_path / f"{number}")
         index = folder / "index" / counting.space.key
         path = rng.choice(sorted(index.iterdir()))
@@ -94,7 +94,7 @@ def test_index_files(whole: Whole, counting: Counting, table: Table, tmp_path: P
 def test_manifests(whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
     run = table.run("manifest: bit flipped, torn, blanked, lost")
     good = (whole.folder / "manifest.json").read_bytes()
-    for number, rng in enumerate(trials(run, 6)):
+    for number, rng in enumerate(trials(run, 4)):
         folder = whole.copy(tmp_path / f"{number}")
         damage = spoil(folder / rng.choice(["manifest.json", "manifest.copy.json"]), rng)
         with opened(counting, folder) as library:
@@ -136,7 +136,7 @@ def test_both_manifests(whole: Whole, counting: Counting, tmp_path: Path) -> Non
 
 def test_thumbnails(whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
     run = table.run("thumbnail: bit flipped, torn")
-    for number, rng in enumerate(trials(run, 4)):
+    for number, rng in enumerate(trials(run, 3)):
         folder = whole.copy(tmp_path / f"{number}")
         path = rng.choice(sorted((folder / "thumbs").glob("*/*/*.jpg")))
         before = _pixels(path)

@@ -1,21 +1,15 @@
-"""``kill -9`` at random moments of indexing, forgetting and mending: it goes on, and nothing is lost.
-
-A process of its own loads the encoder once and forks for every act, so that kills hit the work and not the loading.
-"""
+"""``kill -9`` at random moments of indexing, forgetting and mending: it goes on, and nothing is lost."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -24,98 +18,33 @@ import pytest
 from .conftest import QUERIES, Counting, Whole, opened, shown
 from .fault_run import SCALE, FaultRun, Table
 from .held import Held, held_by
+from .zygote import INDEX, REPAIR, RM, Zygote
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 
 KILLS = 30
 IN_BENCH = 200
 
-# Commits come after every file: as many different states as there can be.
-ZYGOTE = """
-import json, os, sys
-import torch
-from ivsearch import ingest
-from ivsearch.encode import load_encoder
-from ivsearch.library import open_library
-from ivsearch.settings import Settings
-torch.set_num_threads(1)  # no thread exists before the fork
-ingest.COMMIT_MEDIA = 1
-encoder = load_encoder("mini")
-for line in sys.stdin:
-    folder, act, paths, said = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        with open(said, "w", buffering=1) as out:
-            library = open_library(folder, settings=Settings(batch=4, workers=1))
-            library.__dict__["encoder"] = encoder
-            if act == "index":
-                for event in library.index(paths):
-                    print(event.path.name, file=out)
-            elif act == "rm":
-                for event in library.remove(paths):
-                    print(event.path.name, file=out)
-            else:
-                for action in library.repair():
-                    pass
-            print("done", file=out)
-        os._exit(0)
-    print(pid, flush=True)
-    os.waitpid(pid, 0)
-    print("ended", flush=True)
-"""
+
+def killed_after(zygote: Zygote, delay_s: float, folder: Path, code: str, *paths: Path) -> tuple[list[str], list[int]]:
+    """What it had said, and the processes it had started."""
+    deadline = time.monotonic() + delay_s
+    pid = zygote.start(folder, code, *paths)
+    children: list[int] = []
+    while time.monotonic() < deadline:
+        children = children_of(pid) or children
+        time.sleep(0.005)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    zygote.wait()
+    return zygote.said(), children
 
 
-class Acts:
-    """Acts on libraries, one at a time, each in a process of its own that can be killed."""
-
-    def __init__(self, said: Path) -> None:
-        self.said = said
-        self.zygote = subprocess.Popen(
-            [sys.executable, "-c", ZYGOTE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-
-    def start(self, folder: Path, act: str, *paths: Path) -> int:
-        """The process id of a new one."""
-        self.said.unlink(missing_ok=True)
-        assert self.zygote.stdin is not None
-        self.zygote.stdin.write(json.dumps([str(folder), act, [str(path) for path in paths], str(self.said)]) + "\n")
-        return int(self._read())
-
-    def wait(self) -> list[str]:
-        """Until it has ended: the names of the files it reported, and ``done`` if it came to its end."""
-        assert self._read() == "ended"
-        return self.said.read_text().splitlines() if self.said.exists() else []
-
-    def _read(self) -> str:
-        assert self.zygote.stdout is not None
-        return self.zygote.stdout.readline().strip()
-
-    def whole_s(self, folder: Path, act: str, *paths: Path) -> float:
-        """How long one takes that nobody kills."""
-        began = time.monotonic()
-        self.start(folder, act, *paths)
-        assert self.wait()[-1] == "done"
-        return time.monotonic() - began
-
-    def killed_after(self, delay_s: float, folder: Path, act: str, *paths: Path) -> tuple[list[str], list[int]]:
-        """What it had reported, and the processes it had started."""
-        deadline = time.monotonic() + delay_s
-        pid = self.start(folder, act, *paths)
-        children: list[int] = []
-        while time.monotonic() < deadline:
-            children = children_of(pid) or children
-            time.sleep(0.005)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        return self.wait(), children
-
-
-@pytest.fixture(scope="module")
-def acts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acts]:
-    acts = Acts(tmp_path_factory.mktemp("acts") / "said.txt")
-    yield acts
-    acts.zygote.kill()
-    acts.zygote.wait()
+def whole_s(zygote: Zygote, folder: Path, code: str, *paths: Path) -> float:
+    """How long one takes that nobody kills."""
+    began = time.monotonic()
+    zygote.run(folder, code, *paths)
+    return time.monotonic() - began
 
 
 def children_of(parent: int) -> list[int]:
@@ -155,10 +84,10 @@ def finish(run: FaultRun, counting: Counting, whole: Whole, folder: Path, expect
     run.lost_rows += expected.missing_in(held_by(folder))
 
 
-def test_indexing(acts: Acts, whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
+def test_indexing(zygote: Zygote, whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
     run = table.run("kill -9 of indexing")
     kills = IN_BENCH if SCALE > 1 else KILLS
-    run_s = acts.whole_s(tmp_path / "whole", "index", whole.media)
+    run_s = whole_s(zygote, tmp_path / "whole", INDEX, whole.media)
     rng = random.Random(20261122)
     during, number = 0, 0
     began = time.monotonic()
@@ -169,7 +98,7 @@ def test_indexing(acts: Acts, whole: Whole, counting: Counting, table: Table, tm
         while run.times < kills:
             run.times += 1
             # Half of a whole run at most: several kills fall into the making of one library.
-            said, children = acts.killed_after(rng.uniform(0, run_s / 2), folder, "index", whole.media)
+            said, children = killed_after(zygote, rng.uniform(0, run_s / 2), folder, INDEX, whole.media)
             started += children
             if folder.exists():
                 check(run, counting, folder)
@@ -180,8 +109,7 @@ def test_indexing(acts: Acts, whole: Whole, counting: Counting, table: Table, tm
             if said and said[-1] == "done":
                 break
             during += 1
-        acts.start(folder, "index", whole.media)
-        assert acts.wait()[-1] == "done"
+        zygote.run(folder, INDEX, whole.media)
         deadline = time.monotonic() + 20
         while not all(is_gone(pid) for pid in started):
             assert time.monotonic() < deadline, "decoding processes outlive the one that started them"
@@ -194,43 +122,43 @@ def test_indexing(acts: Acts, whole: Whole, counting: Counting, table: Table, tm
     print(f"{run.times} kills, {during} during work, {number} libraries, {time.monotonic() - began:.0f} s")
 
 
-def test_forgetting(acts: Acts, whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
+def test_forgetting(zygote: Zygote, whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
     run = table.run("kill -9 of rm")
     gone = [whole.media / "pet.jpg", whole.media / "film.mp4"]
-    run_s = acts.whole_s(whole.copy(tmp_path / "whole"), "rm", *gone)
+    run_s = whole_s(zygote, whole.copy(tmp_path / "whole"), RM, *gone)
     rng = random.Random(7)
-    for number in range(3 * SCALE):
+    for number in range(2 * SCALE):
         run.times += 1
         folder = whole.copy(tmp_path / f"{number}")
-        acts.killed_after(rng.uniform(0, run_s), folder, "rm", *gone)
+        killed_after(zygote, rng.uniform(0, run_s), folder, RM, *gone)
         check(run, counting, folder)
         # All or nothing.
         assert len({path.name for path in gone} & paths_in(folder)) in (0, 2)
-        acts.whole_s(folder, "rm", *gone)
+        whole_s(zygote, folder, RM, *gone)
         assert not {path.name for path in gone} & paths_in(folder)
         check(run, counting, folder)
         run.silent, run.answered, run.clean = run.silent - 1, run.answered - 1, run.clean + 1
-        acts.whole_s(folder, "index", whole.media)
+        whole_s(zygote, folder, INDEX, whole.media)
         finish(run, counting, whole, folder, whole.held)
         shutil.rmtree(folder)
     assert run.lost_rows == 0
 
 
-def test_mending(acts: Acts, whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
+def test_mending(zygote: Zygote, whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
     run = table.run("kill -9 of repair")
     broken = whole.copy(tmp_path / "broken")
     (broken / "catalog.db").write_bytes(b"rubbish" * 2000)
     (broken / "manifest.json").write_bytes(b"{")
-    for path in (broken / "index").rglob("*"):
+    for path in (broken / INDEX).rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:-1])
-    run_s = acts.whole_s(Path(shutil.copytree(broken, tmp_path / "whole")), "repair")
+    run_s = whole_s(zygote, Path(shutil.copytree(broken, tmp_path / "whole")), REPAIR)
     rng = random.Random(8)
-    for number in range(3 * SCALE):
+    for number in range(2 * SCALE):
         run.times += 1
         folder = Path(shutil.copytree(broken, tmp_path / f"{number}"))
-        acts.killed_after(rng.uniform(0, run_s), folder, "repair")
-        acts.whole_s(folder, "repair")
+        killed_after(zygote, rng.uniform(0, run_s), folder, REPAIR)
+        whole_s(zygote, folder, REPAIR)
         run.repaired += 1
         with opened(counting, folder) as library:
             problems = list(library.verify())
@@ -240,7 +168,7 @@ def test_mending(acts: Acts, whole: Whole, counting: Counting, table: Table, tmp
             assert "`ivsearch index` fills it again" in library.searcher().complaints[0]
             run.told += 1
         assert (folder / "catalog.db.damaged").read_bytes().startswith(b"rubbish")
-        acts.whole_s(folder, "index", whole.media)
+        whole_s(zygote, folder, INDEX, whole.media)
         finish(run, counting, whole, folder, whole.held)
         run.clean += 1
         shutil.rmtree(folder)
