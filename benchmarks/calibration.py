@@ -76,11 +76,15 @@ def main() -> None:
         chosen = [case for case in cases if case.half == "chosen"]
         inputs = np.array([[case.fit, case.ahead] for case in chosen])
         print("fit, lead, offset:", logistic(inputs, np.array([case.rank == 1 for case in chosen], float)).round(2))
-    report = {"curve": curve(cases, absent), "languages": by_language(cases), "areas": areas(cases, absent)}
-    report["pictures"] = refused(pictures, MIN_LIKELY)
-    report["reliability"] = reliability([case for case in cases if case.half == "reported"])
+    report = {
+        "curve": curve(cases, absent),
+        "languages": by_language(cases),
+        "areas": areas(cases, absent),
+        "pictures": {"": refused(pictures, MIN_LIKELY)},
+        "reliability": reliability([case for case in cases if case.half == "reported"]),
+    }
     for title, rows in report.items():
-        show(title, rows if isinstance(next(iter(rows.values())), dict) else {"": rows})
+        show(title, rows)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
 
