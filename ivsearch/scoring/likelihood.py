@@ -46,8 +46,8 @@ RIVALS = 5
 # With fewer than DOUBT Clips of a single short file none can stand out: the fit alone decides. Fitted on random
 # libraries of one to seven Clips of the even files; on the odd ones .83 is clear when it is there, .10 when not.
 FINDING_ALONE = Curve(slope=7.2, offset=-3.2)
-# Of a Clip found for a picture: 1 is as near as a Clip usually is to the nearest one of another file. Fitted on copies of
-# photos, made worse, with the photo there and gone.
+# Of a Clip found for a picture: 1 is as near as a Clip usually is to the nearest one of another file. Fitted on photos
+# made worse, with the photo itself there and gone.
 LOOKING = Curve(slope=16.7, offset=-19.6)
 
 
