@@ -15,7 +15,7 @@ from ivsearch.media.suffixes import VIDEO
 # What else names of subtitle files say, between the video's name and the suffix.
 REMARKS = {"forced", "sdh", "cc", "hi", "default", "full", "signs", "songs", "auto", "orig"}
 SPOKEN = {"transcript", "speech", "whisper"}
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,2}")
 _NUMBER = re.compile(r"\d{1,2}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import html
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ MAX_BYTES = 64 << 20
 SAME_S = 1.0
 """Words shown again within this time after they went are the same words still: captions that roll up are kept so."""
 LONGEST_LINE = 2000
+LANGUAGE = r"[A-Za-z]{2,12}([-_][A-Za-z0-9]{2,8}){0,2}"
+"""A language as files and streams name it."""
 
 # What is written in a language where the charset is not said: tried strictly before anything is guessed, for a guess
 # from a few lines is often wrong between the charsets of one script.
@@ -74,14 +77,19 @@ def read_transcript(path: Path) -> tuple[str, list[TextLine]]:
     """Language and lines of a JSON file as programs of the whisper kind write it. Raises MediaError in plain words."""
     try:
         document = json.loads(_bytes(path).decode("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MediaError(f"not JSON: {error}") from error
     segments = _segments(document)
     if segments is None:
         raise MediaError("no transcript: it has neither `segments` nor `transcription` with times and text")
     named = document.get("language") or _inside(document, "result", "language") if isinstance(document, dict) else ""
-    lines = [TextLine(start_s, end_s, text) for start_s, end_s, text in segments if text]
-    return named if isinstance(named, str) else "", said_once(lines)
+    lines = [
+        TextLine(max(0.0, start_s), end_s, text)
+        for start_s, end_s, text in segments
+        if text and math.isfinite(start_s) and math.isfinite(end_s) and end_s > max(0.0, start_s)
+    ]
+    language = named if isinstance(named, str) and re.fullmatch(LANGUAGE, named) else ""
+    return language, said_once(sorted(lines, key=lambda line: line.start_s))
 
 
 def decoded(data: bytes, language: str = "") -> str:
@@ -142,6 +150,8 @@ def _format_of(text: str, format_name: str) -> str:
 
 def plain(text: str) -> str:
     """Words without tags and entities; lines of it stay lines."""
+    # Half a character and a zero can stand in JSON, and in no database.
+    text = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     rows = (_SPACES.sub(" ", html.unescape(_TAGS.sub("", row))).strip() for row in text.split("\n"))
     return "\n".join(row for row in rows if row)[:LONGEST_LINE]
 

@@ -15,7 +15,7 @@ from av.subtitles.subtitle import AssSubtitle
 
 from ivsearch.domain import TextLine
 from ivsearch.media.container import READ_FAULTS, choose_stream, open_container
-from ivsearch.media.subtitles import plain, said_once
+from ivsearch.media.subtitles import LANGUAGE, plain, said_once
 
 # A player shows a line that says no length until the next one comes; longer than this nobody leaves one.
 LONGEST_S = 10.0
@@ -40,7 +40,7 @@ def text_streams(path: Path) -> list[TextStream]:
         wanted: dict[int, list[TextLine]] = {}
         for stream in container.streams.subtitles:
             if complaint := _complaint(stream):
-                found.append(TextStream(stream.index, stream.language or "", (), complaint))
+                found.append(TextStream(stream.index, _language(stream.language), (), complaint))
             else:
                 wanted[stream.index] = []
         if wanted:
@@ -55,9 +55,13 @@ def text_streams(path: Path) -> list[TextStream]:
             except READ_FAULTS as error:
                 broken = f"its subtitles end early, for the file is damaged: {error}"
             for index, lines in wanted.items():
-                language = container.streams[index].language or ""
+                language = _language(container.streams[index].language)
                 found.append(TextStream(index, language, tuple(said_once(_ended(lines))), broken))
     return sorted(found, key=lambda each: each.stream)
+
+
+def _language(named: str | None) -> str:
+    return named if named and re.fullmatch(LANGUAGE, named) else ""
 
 
 def _start_s(container: InputContainer) -> float:

@@ -23,8 +23,9 @@ class Fusion:
     at least ``whole_coverage`` of the query and weigh ``whole_rarity`` nats or more have ``whole_weight``, which brings
     them before pictures; the others have ``part_weight``. But where a picture is clearly what was asked for (``likely``
     is at least ``clear_picture``), a word or two may be said of anything: words that weigh less than ``strong_rarity``
-    then have ``beside_weight``, which brings them right after it. ``min_coverage``: with less they are left out.
-    In a small library no word weighs much: there ``strong_words`` counts in words that are in one line alone.
+    then have ``beside_weight``, which brings them right after it, whatever else their video shows. In a small
+    library no word weighs much: there ``strong_words`` counts in words that are in one line alone. With less than
+    ``min_coverage`` words are left out.
     """
 
     constant: float = 60.0
@@ -35,7 +36,7 @@ class Fusion:
     strong_words: float = 2.5
     clear_picture: float = 0.9
     beside_weight: float = 0.99
-    part_weight: float = 0.5
+    part_weight: float = 0.05
     min_coverage: float = 0.6
     picture_depth: int = 50
 
@@ -86,6 +87,9 @@ def fuse(pictures: Hits, texts: Sequence[TextHit], fusion: Fusion) -> Hits:
                 hits.append(text.hit)
                 shares[len(hits) - 1] = [share]
             elif all(each.modality is not modality for each in shares[same]):
+                if weight == fusion.beside_weight:
+                    seen = sum(each.points for each in shares[same])
+                    share = replace(share, points=max(share.points - seen, 0.0))
                 shares[same].append(share)
                 hits[same] = _with_words(hits[same], text, is_whole(text, fusion))
     best = (1 + fusion.whole_weight * len(Modality)) / (fusion.constant + 1)

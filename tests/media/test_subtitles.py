@@ -165,9 +165,29 @@ def test_transcripts_of_the_whisper_kind(tmp_path: Path, document: dict) -> None
     assert read_transcript(tmp_path / "a.json") == ("en", [TextLine(0.5, 1.0, "Hi.")])
 
 
+def test_a_transcript_with_values_no_database_takes(tmp_path: Path) -> None:
+    segments = [
+        '{"start": NaN, "end": 1, "text": "never"}',
+        '{"start": 0, "end": Infinity, "text": "never"}',
+        '{"start": 5, "end": 4, "text": "never"}',
+        '{"start": 2, "end": 3, "text": "half \\ud800 a \\u0000character"}',
+        '{"start": -1, "end": 1, "text": "early"}',
+    ]
+    document = f'{{"language": "{"x" * 100}", "segments": [{", ".join(segments)}]}}'
+    (tmp_path / "a.json").write_text(document)
+    language, lines = read_transcript(tmp_path / "a.json")
+    assert language == ""
+    assert said(lines) == [(0.0, 1.0, "early"), (2.0, 3.0, "half ? a character")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not JSON"), ('{"id": "x", "title": "y"}', "no transcript: it has neither"), ("[1]", "no transcript")],
+    [
+        ("[" * 100_000, "not JSON"),
+        ("{", "not JSON"),
+        ('{"id": "x", "title": "y"}', "no transcript: it has neither"),
+        ("[1]", "no transcript"),
+    ],
 )
 def test_json_that_is_no_transcript(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.json").write_text(text)

@@ -12,7 +12,7 @@ from ivsearch.search.fuse import Fusion, fuse
 from ivsearch.search.texts import TextHit
 
 SPACE = Space("test", "0" * 64, 16)
-FUSION = Fusion(constant=60, whole_coverage=0.9, whole_rarity=4, whole_weight=2, part_weight=0.5)
+FUSION = Fusion(constant=60, whole_coverage=0.9, whole_rarity=4, whole_weight=2, part_weight=0.05)
 
 
 def hit(media_id: str, start_s: float, end_s: float, rank: int = 0, score: float = 0.5) -> Hit:
@@ -64,10 +64,13 @@ def test_a_part_of_the_words_only_moves_up_what_pictures_found() -> None:
     assert [each.media_id for each in alone] == ["a", "b", "c", "d"]
     with_pictures = fuse(SEEN, [words("c", 4, coverage=0.7)], FUSION)
     assert [each.media_id for each in with_pictures] == ["c", "a", "b"]
-    by_picture, by_words = 1 / 63, 0.5 / 61
+    by_picture, by_words = 1 / 63, 0.05 / 61
     assert [each.share for each in with_pictures[0].contributions] == pytest.approx(
         [by_picture / (by_picture + by_words), by_words / (by_picture + by_words)]
     )
+    many = pictures(*[hit(str(at), 0, 10, at) for at in range(1, 20)])
+    moved = fuse(many, [words("15", 4, coverage=0.7)], FUSION)
+    assert 5 < [each.media_id for each in moved].index("15") < 14
 
 
 def test_words_that_are_everywhere_do_not_count_as_all() -> None:
@@ -111,6 +114,9 @@ def test_an_image_is_one_moment() -> None:
 def test_a_word_or_two_come_after_a_picture_that_is_clear(likely: float | None, rarity: float, order: str) -> None:
     seen = pictures(replace(hit("a", 0, 10, 1), likely=likely), hit("b", 0, 10, 2))
     assert "".join(each.media_id for each in fuse(seen, [words("d", 30, rarity=rarity)], FUSION)) == order
+    # Also when pictures found something in the same video, far behind.
+    both = replace(seen, hits=(*seen.hits, hit("d", 25, 35, 3)))
+    assert "".join(each.media_id for each in fuse(both, [words("d", 30, rarity=rarity)], FUSION)) == order
 
 
 @pytest.mark.parametrize(
