@@ -10,6 +10,7 @@ import pytest
 
 from ivsearch.clips import Cutting, cut
 from ivsearch.domain import Space
+from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow
 from ivsearch.store.record_bytes import Facts
 from ivsearch.store.soundness import unsound_media
@@ -81,3 +82,39 @@ def test_a_row_written_with_another_space_may_differ(stored: Catalog, store: Vec
 def test_records_of_older_versions_are_checked_as_far_as_they_say(catalog: Catalog, store: VectorStore) -> None:
     add(catalog, store, [1, 2])
     assert list(unsound_media(catalog, store)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"update clip set start_s = 'soon' {OF_ONE}",
+        f"update media set kind = 'vkdeo' {OF_ONE}",
+        f"update media set warnings = '[' {OF_ONE}",
+        f"update encoding set offset_bytes = 'x' {OF_ONE}",
+    ],
+)
+def test_a_value_that_makes_no_sense(stored: Catalog, store: VectorStore, tmp_path: Path, change: str) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        connection.executescript(change)
+    message = r"the catalog holds a row that makes no sense \(.*\); `ivsearch repair` sets it aside"
+    with pytest.raises(LibraryDamaged, match=message):
+        list(unsound_media(stored, store))
+
+
+def test_a_table_that_is_gone_is_damage(stored: Catalog, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        connection.executescript("drop table clip")
+    with pytest.raises(LibraryDamaged, match="cannot be opened: no such table: clip; `ivsearch repair` sets it aside"):
+        stored.clips_of(SPACE)
+
+
+def test_a_snapshot_is_one_state(stored: Catalog, tmp_path: Path) -> None:
+    ids = [media_of(seed).media_id for seed in range(3)]
+    with closing(Catalog(tmp_path / "catalog.db")) as writer:
+        with stored.snapshot():
+            before = stored.clips_of(SPACE)
+            writer.remove_paths([Path("/videos/1.mp4")])
+            with stored.snapshot():
+                assert stored.clips_of(SPACE) == before and set(stored.media(ids)) == set(ids)
+            assert len(stored.paths()) == 3
+        assert len(stored.paths()) == 2 and ids[1] not in stored.media(ids)
