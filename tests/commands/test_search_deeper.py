@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from PIL import Image
 from ivsearch.encode.encoder import Encoder
 from ivsearch.library import Library
 from tests.conftest import library_with
+from tests.media import barcode
 
 from .conftest import Ended, Run
 
@@ -267,3 +271,18 @@ def test_a_cut_file_whose_source_has_gone(run: Run, mini: Encoder, tmp_path: Pat
     (media / "a.png").unlink()
     done = run("cut", 1, "-o", "other.png", "--library", tmp_path / "library")
     assert done.code == 2 and "is not there any more: run `ivsearch index`, or bring its disk back" in done.err
+
+
+def test_ctrl_c_leaves_no_half_file(tmp_path: Path) -> None:
+    source = barcode.encode(tmp_path / "big.avi", range(90), codec="mpeg4", size=(1280, 720))
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-m", "ivsearch", "cut", f"{source}@0-3", "-o", str(tmp_path / "out/a.mp4"), "--exact"]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").iterdir()) and started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".tmp"]
+    started.send_signal(signal.SIGTERM)  # handled as Ctrl-C, and never ignored as that may be in a background job
+    _, said = started.communicate(timeout=120)
+    assert started.returncode == 130 and "ivsearch: interrupted; no half file is left" in said
+    assert list((tmp_path / "out").iterdir()) == []
