@@ -14,6 +14,7 @@
     straight     sampling that decodes all       colour    pictures → sRGB pixels
     still        pictures and animations         gate      near-identical pictures
     excerpt      path → the Frames shown at given times, by seeking
+    extract      a span as a file of its own       reencode  the same, exact to the picture
     thumbnail    small JPEGs                     faults    errors in plain words
     events, channel, worker                      the parts of pool
 
