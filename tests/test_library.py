@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -431,6 +432,20 @@ def test_searching_between_a_change_and_the_end_of_the_run(
         assert names(reader, "a motorcycle", k=1) == ["pet.jpg"]
         assert len(names(reader, "a cat", k=10)) == 4
     run.close()
+
+
+def test_searching_while_another_thread_of_the_process_indexes(
+    library: Library, media: Path, sample_media: Path
+) -> None:
+    shutil.copy(sample_media / "garage.jpg", media / "new.jpg")
+    before = names(library, "a cat", k=10)
+    writer = threading.Thread(target=lambda: list(library.index([media])))
+    writer.start()
+    while writer.is_alive():
+        assert set(before) <= set(names(library, "a cat", k=10))
+    writer.join()
+    assert sorted(names(library, "a cat", k=10)) == sorted([*before, "new.jpg"])
+    assert list(library.verify()) == []
 
 
 def test_a_file_that_vanishes_before_it_is_looked_at(
