@@ -192,6 +192,8 @@ class Catalog:
         their rows is not known, so indexes are compared with all of them."""
         with self.writer.begin() as connection:
             self._drop_encodings(connection, space, media_ids)
+            # Also where there was no clip any more.
+            changes.count_change(connection, tables.clip_version.c.space_key == space.key)
             changes.forget(connection, space)
 
     def _drop_encodings(self, connection: sa.Connection, space: Space, media_ids: Sequence[MediaId]) -> None:
