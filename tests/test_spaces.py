@@ -68,12 +68,12 @@ def loaded_once(old: Encoder, new: Encoder, weights: tuple[Path, Path], monkeypa
 
 def with_encoder(folder: Path, weights: Path) -> Library:
     """As a user who names the encoder."""
-    return open_library(folder, settings=Settings(encoder="internvl-c", weights=str(weights), batch=4))
+    return open_library(folder, settings=Settings(encoder="internvl-c", weights=str(weights), batch=4, workers=1))
 
 
 def unnamed(folder: Path) -> Library:
     """As a user who leaves the encoder to the library."""
-    return open_library(folder, settings=Settings())
+    return open_library(folder, settings=Settings(workers=1))
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +353,7 @@ def test_frames_are_chosen_as_for_the_old_space(
 # ---- going on after anything ----
 
 ZYGOTE = """
-import json, os, resource, signal, sys
+import json, os, resource, signal, sys, time
 import torch
 from ivsearch import reencoding, spaces, library as library_module
 from ivsearch.domain import Query
@@ -381,7 +381,7 @@ def dies(place, name, points):
 
 def act(wish, out):
     weights = wish.get("weights", "")
-    settings = Settings(encoder="internvl-c" if weights else "", weights=weights, batch=4)
+    settings = Settings(encoder="internvl-c" if weights else "", weights=weights, batch=4, workers=1)
     library = open_library(wish["folder"], settings=settings)
     if "die_at" in wish:
         points = [True] * 1000 + [False] + [True] * wish["die_at"]
@@ -398,6 +398,7 @@ def act(wish, out):
         library.drop_space(wish["key"])
     else:
         while True:
+            time.sleep(0.03)  # others have to work, too
             hits = library.find(Query("a cat"), k=5)
             print(json.dumps([hits.space.key, [hit.clip_id for hit in hits], library.searcher().complaints]), file=out)
 
