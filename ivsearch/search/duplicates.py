@@ -49,6 +49,9 @@ class Copies:
         """Whether two spans of different Media show the same footage. Of each its best Clip is looked at."""
         if (one.clip.start_s == one.clip.end_s) != (other.clip.start_s == other.clip.end_s):
             return False
+        # What stands for two copies is alike, too; of the others no thumbnail need be read.
+        if float(one.view @ other.view) < SAME_SCENE * float(np.linalg.norm(one.view) * np.linalg.norm(other.view)):
+            return False
         a, b = self._look(one), self._look(other)
         if a is None or b is None or likeness(a, b) < SAME_PICTURE:
             return False

@@ -102,6 +102,8 @@ def _taken_off(scores: NDArray[np.float32], views: NDArray[np.float32], hubness:
     """What hubness takes off each of ``scores`` (n,) of ``views`` (n, dim): (n,)."""
     if hubness is None:
         return np.zeros(len(scores), np.float32)
+    if len(scores) <= WEIGHED:
+        return hubness.taken_off(views)
     weighed = np.argsort(-scores, kind="stable")[:WEIGHED]
     known = hubness.taken_off(views[weighed])
     off = np.full(len(scores), known.mean(), np.float32)
