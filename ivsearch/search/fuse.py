@@ -29,15 +29,15 @@ class Fusion:
     """
 
     constant: float = 60.0
-    whole_coverage: float = 0.9
+    whole_coverage: float = 0.95
     whole_rarity: float = 4.0
     whole_weight: float = 2.0
     strong_rarity: float = 12.0
     strong_words: float = 2.5
     clear_picture: float = 0.9
     beside_weight: float = 0.99
-    part_weight: float = 0.05
-    min_coverage: float = 0.6
+    part_weight: float = 0.02
+    min_coverage: float = 0.7
     picture_depth: int = 50
 
 

@@ -20,7 +20,7 @@ from ivsearch.store.text_match import Fit, TokenLine, fits, weigh, worth_seeking
 from ivsearch.store.text_tokens import Word, Words, tokens
 
 # Lines weighed for one query. More than this hold its rarest words only where those words are common.
-MOST_LINES = 4000
+MOST_LINES = 1000
 
 
 @dataclass(frozen=True, slots=True)
