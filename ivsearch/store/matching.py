@@ -6,6 +6,7 @@ import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -77,17 +78,19 @@ def _query(connection: sa.Connection, filters: Filters) -> _Query:
     if filters.max_duration_s is not None:
         conditions.append(media.duration_s <= filters.max_duration_s)
     # When a file does not say when it was recorded, its modification time has to do.
-    when_s = sa.func.coalesce(media.recorded_at_s, path.mtime_ns / 1e9)
-    if filters.after is not None:
-        conditions.append(when_s >= filters.after.timestamp())
-    if filters.before is not None:
-        conditions.append(when_s < filters.before.timestamp())
-    if not filters.paths and filters.after is None and filters.before is None:
+    recorded = _within(media.recorded_at_s, filters)
+    modified = [media.recorded_at_s.is_(None), *_within(path.mtime_ns / 1e9, filters)]
+    if not filters.paths:
+        if recorded:
+            # One look at each Media, and at the paths of those few that do not say.
+            held = sa.exists().where(path.media_id == media.media_id, *modified[1:])
+            conditions.append(sa.or_(sa.and_(*recorded), sa.and_(modified[0], held)))
         return _Query(sa.select(media.media_id).where(*conditions), media.media_id, None)
+    if recorded:
+        conditions.append(sa.or_(sa.and_(*recorded), sa.and_(*modified)))
     globs = [_Glob.of(glob) for glob in filters.paths]
-    if globs:
-        sqlite = connection.dialect.name == "sqlite"
-        conditions.append(sa.or_(*(_wide(glob.wide, sqlite) for glob in globs)))
+    sqlite = connection.dialect.name == "sqlite"
+    conditions.append(sa.or_(*(_wide(glob.wide, sqlite) for glob in globs)))
     exact = all(glob.is_exact for glob in globs)
     selected = sa.select(path.media_id) if exact else sa.select(path.media_id, path.path)
     of_media = any(getattr(filters, name) is not None for name in _OF_MEDIA)
@@ -95,6 +98,11 @@ def _query(connection: sa.Connection, filters: Filters) -> _Query:
         selected = selected.join(tables.media, path.media_id == media.media_id)
     fits = None if exact else re.compile("|".join(glob.fits for glob in globs))
     return _Query(selected.where(*conditions), path.media_id, fits)
+
+
+def _within(when_s: sa.ColumnElement[Any], filters: Filters) -> list[sa.ColumnElement[bool]]:
+    after = [] if filters.after is None else [when_s >= filters.after.timestamp()]
+    return after if filters.before is None else [*after, when_s < filters.before.timestamp()]
 
 
 _OF_MEDIA = ("kind", "min_duration_s", "max_duration_s", "after", "before")
