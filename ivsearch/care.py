@@ -51,8 +51,10 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path]) -> list[Remove
 def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     """Reads everything there is and yields what is wrong, in words; nothing when all is well."""
     try:
-        yield from check_manifest(folder)
-        yield from unfinished_drops(folder)
+        bad_manifest = list(check_manifest(folder))
+        yield from bad_manifest
+        if not bad_manifest:
+            yield from unfinished_drops(folder)
         # First: whoever opens the catalog has SQLite forget what is damaged in the log.
         yield from _verify_log(catalog_url)
         catalog = open_catalog(folder, catalog_url)
