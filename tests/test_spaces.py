@@ -33,7 +33,7 @@ from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
 FILES = ("pet.jpg", "night.jpg", "table.jpg", "call.mp4", "cartoon.mp4")
-KILLS = 6
+KILLS = 4
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +274,32 @@ def test_files_that_cannot_be_read_keep_their_old_vectors_and_hold_back_the_swit
         assert not [event for event in library.add_space() if isinstance(event, Skipped)]
     check_sound(folder)
     assert rows(folder, "SELECT count(*) FROM encoding") == [(2,)]
+
+
+def test_what_a_killed_index_left_without_a_file_is_not_waited_for(
+    own: tuple[Path, Path], weights: tuple[Path, Path], new: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, pictures = own
+    with (pictures / "table.jpg").open("ab") as file:
+        file.write(b"edited")
+    with unnamed(folder) as library, monkeypatch.context() as patch:
+        patch.setattr("ivsearch.ingest.Ingest._remove_gone", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            list(library.index())
+    assert rows(folder, "SELECT (SELECT count(*) FROM media), (SELECT count(*) FROM path)") == [(4, 3)]
+    with with_encoder(folder, weights[1]) as library:
+        run, encoded = library.add_space(), []
+        for event in run:
+            encoded.append(event.path.name)
+            assert len(encoded) <= 3
+        assert sorted(encoded) == sorted(FILES[:3])
+        states = {each.key: each for each in library.spaces()}
+        assert [(each.media_encoded, each.media_total) for each in states.values()] == [(3, 3), (3, 3)]
+        assert states[new.space.key].is_active and states[new.space.key].is_complete
+        assert library.catalog.is_complete(new.space) and library.searcher().complaints == []
+        list(library.index())  # ends what was interrupted
+    assert rows(folder, "SELECT count(*) FROM media") == [(3,)]
+    check_sound(folder)
 
 
 def test_a_moved_file_is_found_by_what_it_holds(own: tuple[Path, Path], weights: tuple[Path, Path]) -> None:

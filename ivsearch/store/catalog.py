@@ -119,12 +119,18 @@ class Catalog:
             return [Space(row.encoder, row.revision, row.dim) for row in rows]
 
     def is_complete(self, space: Space) -> bool:
-        """Whether every Media has an Encoding in the Space."""
+        """Whether every Media that some path holds has an Encoding in the Space."""
         # An Encoding is of a Media that is there, and one a Space: where there are as many, none is missing.
-        encoded = sa.select(sa.func.count()).where(tables.encoding.c.space_key == space.key).scalar_subquery()
-        media = sa.select(sa.func.count()).select_from(tables.media).scalar_subquery()
+        here = tables.encoding.c.space_key == space.key
+        encoded = sa.select(sa.func.count()).where(here)
+        media = sa.select(sa.func.count()).select_from(tables.media)
+        lost = loose_media.pathless()
+        encoded_lost = encoded.where(tables.encoding.c.media_id.in_(lost))
+        media_lost = media.where(tables.media.c.media_id.in_(lost))
+        counts = [each.scalar_subquery() for each in (encoded, encoded_lost, media, media_lost)]
         with self.reader.begin() as connection:
-            return bool(connection.scalar(sa.select(encoded == media)))
+            encoded_now, encoded_gone, media_now, media_gone = connection.execute(sa.select(*counts)).one()
+        return bool(encoded_now - encoded_gone == media_now - media_gone)
 
     # ---- Media and paths ----
 

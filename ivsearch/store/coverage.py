@@ -7,33 +7,32 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from ivsearch.domain import MediaId, Space
-from ivsearch.store import tables
+from ivsearch.store import loose_media, tables
 from ivsearch.store.catalog import Catalog
 
 
 def encoded_media(catalog: Catalog) -> dict[str, int]:
-    """Key of a Space → how many Media have an Encoding in it."""
+    """Key of a Space → how many Media that some path holds have an Encoding in it."""
     key = tables.encoding.c.space_key
+    counts = sa.select(key, sa.func.count()).group_by(key)
     with catalog.reader.begin() as connection:
-        counts = connection.execute(sa.select(key, sa.func.count()).group_by(key)).all()
         keys = connection.scalars(sa.select(tables.space.c.space_key)).all()
-    return {**dict.fromkeys(keys, 0), **{row[0]: row[1] for row in counts}}
-
-
-def all_media(catalog: Catalog) -> set[MediaId]:
-    """Every Media of the Library, whatever Space it is encoded in."""
-    with catalog.reader.begin() as connection:
-        return set(connection.scalars(sa.select(tables.media.c.media_id)))
+        encoded = {row[0]: row[1] for row in connection.execute(counts)}
+        pathless = counts.where(tables.encoding.c.media_id.in_(loose_media.pathless()))
+        left_over = {row[0]: row[1] for row in connection.execute(pathless)}
+    return {each: encoded.get(each, 0) - left_over.get(each, 0) for each in keys}
 
 
 def count_media(catalog: Catalog) -> int:
+    """Those that some path holds."""
+    pathless = sa.select(sa.func.count()).select_from(loose_media.pathless().subquery()).scalar_subquery()
     with catalog.reader.begin() as connection:
-        return connection.scalar(sa.select(sa.func.count()).select_from(tables.media)) or 0
+        return connection.scalar(sa.select(sa.func.count() - pathless).select_from(tables.media)) or 0
 
 
 def unencoded(catalog: Catalog, space: Space, like: Space | None, after: MediaId, limit: int) -> list[MediaId]:
-    """The first ``limit`` Media with ids above ``after`` that have no Encoding in ``space``, or one of other frames
-    than in the Space ``like``; ascending."""
+    """The first ``limit`` Media with ids above ``after`` that some path holds and that have no Encoding in ``space``,
+    or one of other frames than in the Space ``like``; ascending."""
     media_id = tables.media.c.media_id
     here, there = tables.encoding.alias("here"), tables.encoding.alias("there")
     encoded = sa.select(1).where(here.c.media_id == media_id, here.c.space_key == space.key)
@@ -45,9 +44,9 @@ def unencoded(catalog: Catalog, space: Space, like: Space | None, after: MediaId
             .scalar_subquery()
         )
         encoded = encoded.where(here.c.sampling == sa.func.coalesce(sampled_there, here.c.sampling))
-    query = sa.select(media_id).where(media_id > after, ~sa.exists(encoded)).order_by(media_id).limit(limit)
+    query = sa.select(media_id).where(media_id > after, ~sa.exists(encoded), media_id.not_in(loose_media.pathless()))
     with catalog.reader.begin() as connection:
-        return list(connection.scalars(query))
+        return list(connection.scalars(query.order_by(media_id).limit(limit)))
 
 
 def samplings(catalog: Catalog, media_ids: list[MediaId], like: Space | None) -> dict[MediaId, str]:

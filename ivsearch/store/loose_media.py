@@ -33,10 +33,16 @@ def note_removed(connection: sa.Connection, paths: Sequence[str]) -> None:
         connection.execute(noted.on_conflict_do_nothing())
 
 
+def pathless() -> sa.Select[tuple[MediaId]]:
+    """Media that no path holds, though they are there until the end of a run, or for longer where it was killed."""
+    loose = tables.loose_media.c.media_id
+    return sa.select(loose).where(~sa.exists().where(tables.path.c.media_id == loose))
+
+
 def forget(connection: sa.Connection) -> list[MediaId]:
     """Deletes the loose Media that no path holds, with all that is known of them, and returns which they were."""
-    media, path, loose = tables.media.c, tables.path.c, tables.loose_media.c
-    held = sa.exists().where(path.media_id == loose.media_id)
+    media, loose = tables.media.c, tables.loose_media.c
+    held = sa.exists().where(tables.path.c.media_id == loose.media_id)
     connection.execute(sa.delete(tables.loose_media).where(held))
     gone = sorted(connection.scalars(sa.select(loose.media_id)))
     for some in parts(gone):
