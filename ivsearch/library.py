@@ -330,8 +330,7 @@ class Library:
 
         if query.text is None or query.then:
             return []
-        among = self.catalog.matching_media(query.filters)
-        found = find_texts(self.catalog, self._space(), query.text, min_coverage=min_coverage, among=among)
+        found = find_texts(self.catalog, self._space(), query.text, min_coverage=min_coverage, filters=query.filters)
         after = query.after_clip
         return found if after is None else [each for each in found if each.hit.clip_id > after]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivsearch.domain import Clip, Hit, Media, MediaId, Modality, Moment, Space
+from ivsearch.domain import Clip, Filters, Hit, Media, MediaId, Modality, Moment, Space
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.text_tokens import query_words
 from ivsearch.store.texts import FoundText, Texts
@@ -37,11 +37,11 @@ def find_texts(
     query: str,
     *,
     min_coverage: float,
-    among: Collection[MediaId] | None = None,
+    filters: Filters,
 ) -> list[TextHit]:
     """The best first. Media without Clips in the Space are left out, and lines after the end of a video."""
     texts = Texts(catalog)
-    found = texts.find(query_words(query), min_coverage=min_coverage, among=among, limit=MOST_TEXTS)
+    found = texts.find(query_words(query), min_coverage=min_coverage, filters=filters, limit=MOST_TEXTS)
     media_ids = list(dict.fromkeys(each.media_id for each in found))
     media = catalog.media(media_ids)
     paths = catalog.media_paths(media_ids)

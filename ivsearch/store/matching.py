@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,20 @@ def matching_media(connection: sa.Connection, filters: Filters) -> set[MediaId]:
     if query.fits is None:
         return set(connection.scalars(query.select.distinct()))
     return {row.media_id for row in connection.execute(query.select) if query.fits.match(row.path)}
+
+
+def may_pass(connection: sa.Connection, filters: Filters, media_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """A condition for statements that have this column of a table: true for all Media that pass, and where the database
+    cannot tell a glob exactly for some that do not; those ``passing_media`` sorts out."""
+    query = _query(connection, filters)
+    return query.select.where(query.media_id == media_id).correlate(media_id.table).exists()
+
+
+def passing_media(connection: sa.Connection, filters: Filters, media_ids: Iterable[MediaId]) -> set[MediaId]:
+    """Those of the Media that pass."""
+    query = _query(connection, filters)
+    rows = (row for some in parts(sorted(media_ids)) for row in connection.execute(query.of(some)))
+    return {row.media_id for row in rows if query.fits is None or query.fits.match(row.path)}
 
 
 def matching_clips(connection: sa.Connection, space: Space, filters: Filters, after_id: int) -> NDArray[np.int64]:
@@ -66,6 +80,9 @@ class _Query:
     select: sa.Select
     media_id: sa.ColumnElement[str]
     fits: re.Pattern[str] | None
+
+    def of(self, media_ids: Sequence[MediaId]) -> sa.Select:
+        return self.select.where(self.media_id.in_(media_ids))
 
 
 def _query(connection: sa.Connection, filters: Filters) -> _Query:

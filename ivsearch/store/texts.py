@@ -7,20 +7,21 @@ that both databases rank alike.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from ivsearch.domain import MediaId, Modality, TextLine
-from ivsearch.store import tables
+from ivsearch.domain import Filters, MediaId, Modality, TextLine
+from ivsearch.store import matching, tables
 from ivsearch.store.catalog import MAX_PARAMETERS, Catalog
 from ivsearch.store.text_match import Fit, TokenLine, fits, weigh, worth_seeking
 from ivsearch.store.text_tokens import Word, Words, tokens
 
 # Lines weighed for one query. More than this hold its rarest words only where those words are common.
 MOST_LINES = 1000
+NO_FILTERS = Filters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +135,22 @@ class Texts:
     # ---- finding ----
 
     def find(
-        self, wanted: Words, *, min_coverage: float, among: Collection[MediaId] | None = None, limit: int = 100
+        self, wanted: Words, *, min_coverage: float, filters: Filters = NO_FILTERS, limit: int = 100
     ) -> list[FoundText]:
-        """Lines, or some in a row, with at least this coverage of the words and all of the phrases; best first."""
+        """Lines, or some in a row, with at least this coverage of the words and all of the phrases; best first. Only of
+        Media that pass the filters; a word is as rare as it is in the whole library."""
         with self._catalog.reader.begin() as connection:
             n_lines, n_tokens = _sizes(connection)
             counts = {word: self._count(connection, word) for word in wanted.words} if n_lines else {}
             weights = weigh(counts, n_lines, n_tokens)
             sought = worth_seeking(weights, counts, min_coverage, MOST_LINES)
-            of_tracks = self._rows(connection, sought) if sought else {}
+            of_tracks = self._rows(connection, sought, filters) if sought else {}
             tracks = _tracks(connection, list(of_tracks))
-        chosen = None if among is None else set(among)
         found = [
             FoundText(
                 tracks[track_id].media_id, tracks[track_id].source, tracks[track_id].language, fit, weights.rarest
             )
             for track_id, rows in of_tracks.items()
-            if chosen is None or tracks[track_id].media_id in chosen
             for fit in fits(rows, wanted, weights, min_coverage)
         ]
         found.sort(key=lambda each: (-each.fit.coverage, -each.fit.score, each.media_id, each.fit.line.start_s))
@@ -168,26 +168,37 @@ class Texts:
         value = _match([word]) if word.prefix else word.token
         return int(connection.execute(sa.text(counted), {"word": value}).scalar_one())
 
-    def _rows(self, connection: sa.Connection, sought: Sequence[Word]) -> dict[int, list[TokenLine]]:
+    def _rows(self, connection: sa.Connection, sought: Sequence[Word], filters: Filters) -> dict[int, list[TokenLine]]:
         """Lines that have one of the words, by track; those with most of them where there are very many."""
+        line, track = tables.text_line.c, tables.text_track.c
+        found = sa.select(line.track_id, line.start_s, line.end_s, line.text, line.tokens, track.media_id)
+        found = found.join_from(tables.text_line, tables.text_track)
         if self._sqlite:
-            query = _match(sought)
-            statement = (
-                "SELECT line.track_id, line.start_s, line.end_s, line.text, line.tokens "
-                "FROM text_index JOIN text_line AS line ON line.line_id = text_index.rowid "
-                "WHERE text_index MATCH :query ORDER BY rank LIMIT :most"
-            )
+            index = sa.table("text_index", sa.column("rowid"))
+            found = found.join(index, index.c.rowid == line.line_id)
+            found = found.where(sa.text("text_index MATCH :query")).order_by(sa.text("text_index.rank"))
+            values = {"query": _match(sought)}
         else:
-            query = _tsquery(sought)
-            statement = (
-                "SELECT track_id, start_s, end_s, text, tokens FROM text_line "
-                "WHERE tokens::tsvector @@ CAST(:query AS tsquery) "
-                "ORDER BY ts_rank(tokens::tsvector, CAST(:query AS tsquery)) DESC, line_id LIMIT :most"
-            )
+            found = found.where(sa.text("tokens::tsvector @@ CAST(:query AS tsquery)"))
+            found = found.order_by(sa.text("ts_rank(tokens::tsvector, CAST(:query AS tsquery)) DESC"), line.line_id)
+            values = {"query": _tsquery(sought)}
+        if filters != NO_FILTERS:
+            found = found.where(matching.may_pass(connection, filters, track.media_id))
         of_tracks: dict[int, list[TokenLine]] = {}
-        for row in connection.execute(sa.text(statement), {"query": query, "most": MOST_LINES}):
-            line = TextLine(row.start_s, row.end_s, row.text)
-            of_tracks.setdefault(row.track_id, []).append(TokenLine(line, tuple(row.tokens.split(" "))))
+        n_read = n_kept = 0
+        while n_kept < MOST_LINES:
+            rows = connection.execute(found.limit(MOST_LINES).offset(n_read), values).all()
+            passing = {row.media_id for row in rows}
+            if filters != NO_FILTERS:
+                passing = matching.passing_media(connection, filters, passing)
+            for row in rows:
+                if row.media_id in passing:
+                    line_of_row = TextLine(row.start_s, row.end_s, row.text)
+                    of_tracks.setdefault(row.track_id, []).append(TokenLine(line_of_row, tuple(row.tokens.split(" "))))
+                    n_kept += 1
+            n_read += len(rows)
+            if len(rows) < MOST_LINES:
+                break
         return of_tracks
 
 

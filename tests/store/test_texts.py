@@ -3,14 +3,16 @@ from __future__ import annotations
 import math
 import random
 import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from ivsearch.domain import Modality, TextLine
+from ivsearch.domain import Filters, MediaKind, Modality, TextLine
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.text_tokens import Word, query_words, tokens
-from ivsearch.store.texts import Texts, TextTrack
+from ivsearch.store.texts import MOST_LINES, Texts, TextTrack
 
 from .conftest import SPACE, add, media_of
 
@@ -179,8 +181,37 @@ def test_phrases(texts: Texts, query: str, is_there: bool) -> None:
 
 def test_only_among_the_media_that_are_wanted(texts: Texts) -> None:
     texts.put([(track_of(seed), [TextLine(0, 1, "storm")]) for seed in (1, 2, 3)])
-    among = {media_of(2).media_id}
-    assert {each.media_id for each in texts.find(query_words("storm"), min_coverage=0.5, among=among)} == among
+    # The last two are such as the database cannot tell exactly.
+    for glob in ("/videos/2.mp4", "2.*", "/videos/[2].mp4"):
+        found = texts.find(query_words("storm"), min_coverage=0.5, filters=Filters((glob,)))
+        assert {each.media_id for each in found} == {media_of(2).media_id}, glob
+
+
+@pytest.mark.parametrize("globs", [("/videos/2.mp4",), ("/videos/[2].mp4",), ("sea.*", "2.*")])
+def test_filters_lose_no_lines_of_a_common_word(texts: Texts, globs: tuple[str, ...]) -> None:
+    """Two thousand lines elsewhere that fit as well as those that pass, and come before them."""
+    many = [TextLine(10 * at, 10 * at + 1, "storm") for at in range(2 * MOST_LINES)]
+    texts.put([(track_of(1), many), (track_of(2), many[:30])])
+    found = texts.find(query_words("storm"), min_coverage=0.5, filters=Filters(globs), limit=100)
+    assert [(each.media_id, each.fit.line) for each in found] == [(media_of(2).media_id, line) for line in many[:30]]
+
+
+def test_filters_agree_on_both_databases(texts: Texts, store, postgres_url: str) -> None:
+    catalog = Catalog(postgres_url)
+    try:
+        catalog.add_space(SPACE)
+        add(catalog, store, [1, 2, 3])
+        for each in (texts, Texts(catalog)):
+            put_many(each, random.Random(5))
+            for glob, seeds in (("[12].mp4", {1, 2}), ("3.mp4", {3}), ("/videos/?.mp4", {1, 2, 3}), ("no", set())):
+                found = each.find(query_words("captain"), min_coverage=0.5, filters=Filters((glob,)), limit=1000)
+                assert {one.media_id for one in found} == {media_of(seed).media_id for seed in seeds}, glob
+            photos = Filters(kind=MediaKind.IMAGE, before=datetime(2030, 1, 1, tzinfo=UTC))
+            assert each.find(query_words("captain"), min_coverage=0.5, filters=photos) == []
+            videos = replace(photos, kind=MediaKind.VIDEO)
+            assert each.find(query_words("captain"), min_coverage=0.5, filters=videos)
+    finally:
+        catalog.close()
 
 
 def test_a_track_from_the_same_place_is_replaced(texts: Texts) -> None:
