@@ -91,8 +91,9 @@ class Database:
             if self.is_sqlite:
                 # A writer must take the lock when it begins: one that reads first and writes later loses other
                 # writers' rows or fails at once, however long its busy timeout.
-                writer = _sqlite(self.url, "BEGIN" if self.read_only else "BEGIN IMMEDIATE", not self.read_only)
-                reader = _sqlite(self.url, "BEGIN", not self.read_only)
+                begin = "BEGIN" if self.read_only else "BEGIN IMMEDIATE"
+                writer = _sqlite(self.url, self.file, begin, not self.read_only)
+                reader = _sqlite(self.url, self.file, "BEGIN", not self.read_only)
             else:
                 writer, reader = _postgresql_writer(self.url), _postgresql_reader(self.url)
         except ModuleNotFoundError as error:
@@ -179,8 +180,28 @@ def _is_read_only(path: Path) -> bool:
     return path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
 
 
-def _sqlite(url: sa.URL, begin: str, write: bool) -> sa.Engine:
+def _inode(file: Path) -> tuple[int, int] | None:
+    try:
+        state = file.stat()
+    except OSError:
+        return None  # whoever opens it is told why
+    return state.st_dev, state.st_ino
+
+
+def _sqlite(url: sa.URL, file: Path, begin: str, write: bool) -> sa.Engine:
     engine = sa.create_engine(url)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def note_file(_dialect, record, _args, _parameters) -> None:  # type: ignore[no-untyped-def]
+        # Before it is opened: one that is exchanged at that moment is opened once more.
+        record.info["file"] = _inode(file)
+
+    @sa.event.listens_for(engine, "checkout")
+    def follow_file(_connection, record, _proxy) -> None:  # type: ignore[no-untyped-def]
+        # A repair may have set the file aside: what is written to the old one is lost, and what is read there is old.
+        now = _inode(file)
+        if now is not None and now != record.info["file"]:
+            raise sa.exc.DisconnectionError(f"{file} is another file now")
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection, _record) -> None:  # type: ignore[no-untyped-def]

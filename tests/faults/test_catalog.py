@@ -138,6 +138,21 @@ def test_a_destroyed_catalog_costs_no_encoding(whole: Whole, counting: Counting,
     assert run.lost_rows == 0
 
 
+def test_an_open_library_goes_on_in_the_catalog_that_repair_made(
+    whole: Whole, counting: Counting, tmp_path: Path
+) -> None:
+    folder = whole.copy(tmp_path / "library")
+    with opened(counting, folder) as other:
+        assert {query: shown(other.search(query, k=4)) for query in QUERIES} == whole.hits
+        with closing(sqlite3.connect(folder / "catalog.db")) as connection:
+            connection.executescript("update media set kind = 'vkdeo'")
+        with opened(counting, folder) as library:
+            assert any("set aside" in action for action in list(library.repair()))
+        assert set(outcomes(other, whole.media).values()) == {"indexed"}
+        assert {query: shown(other.search(query, k=4)) for query in QUERIES} == whole.hits
+    assert whole.held.missing_in(held_by(folder)) == 0
+
+
 def test_files_that_were_moved_meanwhile_are_known_by_their_content(
     whole: Whole, counting: Counting, tmp_path: Path
 ) -> None:
