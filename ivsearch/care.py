@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ivsearch.clips import middle_frame, span_of
 from ivsearch.domain import MediaId, Removed, Space
-from ivsearch.errors import LibraryBusy, LibraryDamaged
+from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.files import set_aside, set_aside_copy
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, unfinished_drops, write_manifest
 from ivsearch.store.ownership import claim, open_catalog
-from ivsearch.store.reencoding_state import read_state
+from ivsearch.store.reencoding_state import reencoding_lock
 from ivsearch.store.refresh import save_index
 from ivsearch.store.soundness import unsound_media
 from ivsearch.store.thumbs import Thumbs
@@ -119,11 +119,8 @@ def repair(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     Nothing else of this process may have the catalog open. One that is no file (``catalog_url`` a text) is never set
     aside.
     """
-    if (job := read_state(folder)) and job.is_running:
-        raise LibraryBusy(
-            f"a re-encoding (process {job.pid}) writes to {folder}: stop it first with `ivsearch spaces stop`"
-        )
-    with writer_lock(folder):
+    # Held to the end: one that began meanwhile would go on in what is set aside.
+    with reencoding_lock(folder), writer_lock(folder):
         bad_manifest = any(check_manifest(folder))
         log = _log_of(catalog_url)
         if log and lost_commits(log):

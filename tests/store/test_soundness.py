@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ivsearch.care import repair
 from ivsearch.clips import Cutting, cut
 from ivsearch.domain import Space
-from ivsearch.errors import LibraryDamaged
+from ivsearch.errors import LibraryBusy, LibraryDamaged
 from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow
 from ivsearch.store.record_bytes import Facts
+from ivsearch.store.reencoding_state import reencoding_lock
 from ivsearch.store.soundness import unsound_media
 from ivsearch.store.vector_store import VectorStore
 
@@ -106,6 +108,12 @@ def test_a_table_that_is_gone_is_damage(stored: Catalog, tmp_path: Path) -> None
         connection.executescript("drop table clip")
     with pytest.raises(LibraryDamaged, match="cannot be opened: no such table: clip; `ivsearch repair` sets it aside"):
         stored.clips_of(SPACE)
+
+
+def test_nothing_is_mended_under_a_reencoding(stored: Catalog, tmp_path: Path) -> None:
+    with reencoding_lock(tmp_path), pytest.raises(LibraryBusy, match=r"is under way already .*`ivsearch spaces stop`"):
+        list(repair(tmp_path, tmp_path / "catalog.db"))
+    assert len(stored.paths()) == 3
 
 
 def test_a_snapshot_is_one_state(stored: Catalog, tmp_path: Path) -> None:
