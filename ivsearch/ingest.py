@@ -250,12 +250,7 @@ class Ingest:
     def _remove_gone(self, found: Sequence[Found]) -> None:
         """Forgets paths that are gone or hold something unreadable now, and Media that no path holds any more."""
         here = {each.path for each in found}
-        roots = [root for root in self._roots if self._is_present(root)]
-        gone = [
-            path
-            for path in self._known
-            if path not in here and _is_gone(path) and any(path.is_relative_to(root) for root in roots)
-        ]
+        gone = self._really_gone([path for path in self._known if path not in here and _is_gone(path)])
         self.forgotten = self._catalog.remove_paths([*gone, *self._replaced])
         here |= set(self._skipped)
         self._catalog.forget_skipped(
@@ -270,23 +265,29 @@ class Ingest:
         """Files that were named once, are not there any more and need not be looked for again."""
         return [root for root in self._roots if root in self._known and _is_gone(root)]
 
-    def _is_present(self, root: Path) -> bool:
-        """Whether what is missing under ``root`` is really gone: a disk that is not mounted looks like a folder
-        without files, and must not empty the library."""
-        if not root.is_dir():
-            return root in self._known
-        if any(root.iterdir()):
-            return True
-        missing = sum(path.is_relative_to(root) for path in self._known)
-        if missing:
+    def _really_gone(self, missing: Sequence[Path]) -> list[Path]:
+        """Those of the files that are not there which are really gone: a disk that is not mounted looks like an empty
+        folder, and must not empty the library."""
+        gone = [path for path in missing if path in self._roots]
+        missing_in: dict[Path, list[Path]] = {}
+        for path in missing:
+            if path not in self._roots:
+                folder = next(parent for parent in path.parents if parent.is_dir())
+                missing_in.setdefault(folder, []).append(path)
+        for folder, paths in missing_in.items():
+            if not any(folder.is_relative_to(root) for root in self._roots):
+                continue  # a root is missing as a whole
+            if any(folder.iterdir()):
+                gone += paths
+                continue
             self._skip(
                 Skipped(
-                    root,
-                    f"is empty, although {missing} indexed files were in it: is a disk not mounted? They are kept; "
-                    f"to forget them: ivsearch rm {root}",
+                    folder,
+                    f"is empty, although {len(paths)} indexed files were in it: is a disk not mounted? They are kept; "
+                    f"to forget them: ivsearch rm {folder}",
                 )
             )
-        return False
+        return sorted(gone)
 
 
 def _is_gone(path: Path) -> bool:

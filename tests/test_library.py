@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -203,6 +204,23 @@ def test_an_empty_folder_does_not_empty_the_library(library: Library, media: Pat
     said = outcomes(library, media)
     assert "is a disk not mounted" in said["media"]
     assert library.stats().totals.media == 4
+
+
+def test_an_empty_folder_below_does_not_lose_its_files(library: Library, media: Path) -> None:
+    below = media / "disk"
+    (below / "2024").mkdir(parents=True)
+    shutil.move(media / "pet.jpg", below / "2024" / "there.jpg")
+    shutil.copy(media / "night.jpg", media / "copy.jpg")
+    outcomes(library, media)
+    shutil.rmtree(below)
+    (media / "copy.jpg").unlink()
+    below.mkdir()  # as a mount point without its disk
+    said = outcomes(library, media)
+    assert said["copy.jpg"] == "removed" and "there.jpg" not in said
+    assert re.search(r"is empty, although 1 indexed files were in it: .*: ivsearch rm .*/disk$", said["disk"])
+    assert library.stats().totals.media == 4
+    below.rmdir()
+    assert outcomes(library, media)["there.jpg"] == "removed"
 
 
 def test_another_rate_encodes_again(library: Library, media: Path) -> None:
