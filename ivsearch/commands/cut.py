@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ivsearch.commands.options import echo_json, json_option, library_option, opened, readable, seconds
+from ivsearch.commands.options import echo_json, json_option, library_option, opened, readable, seconds, warn
+from ivsearch.domain import Query
 from ivsearch.plain_text import clock
 from ivsearch.render import short_path
 
 if TYPE_CHECKING:
     from ivsearch.media.extract import Cutout, Extract
 
+# As many as `ivsearch search` shows.
+SHOWN = 10
 _FILE = re.compile(r"(.+)@([^@]+?)-([^@-]+)", re.DOTALL)
 
 
@@ -113,7 +116,12 @@ def _found(text: str, ranks: tuple[int, ...], library: str | None) -> list[Cutou
 
     readable(text)
     with opened(library=library) as lib:
-        hits = lib.search(text, k=max(ranks))
+        # As many as a search shows: how many hits one file gets depends on it, and with that the ranks.
+        found = lib.find(Query(text), k=max(SHOWN, *ranks))
+        warn(lib.searcher().complaints)
+    hits = found.hits
+    if not found.matched:
+        warn(["nothing stands out as a match: what is cut are the nearest moments there are"])
     if max(ranks) > len(hits):
         raise click.UsageError(f"there is no hit {max(ranks)}: {len(hits)} found")
     chosen = [hits[rank - 1] for rank in ranks]

@@ -239,6 +239,16 @@ def test_cut_by_clip_by_time_and_by_query(run: Run, folder: Path, sample_media: 
     assert picture.code == 0
 
 
+def test_a_rank_is_the_one_that_search_shows(run: Run, folder: Path, tmp_path: Path) -> None:
+    hits = json.loads(run("search", "a cat", "--json", "--library", folder).out)["hits"]
+    ranks = [argument for rank in (1, 2, 3) for argument in ("--rank", rank)]
+    done = run("cut", "--query", "a cat", *ranks, "-o", tmp_path / "out", "--library", folder, "--json")
+    made = [(each["source"], each["start_s"]) for each in json.loads(done.out)["files"]]
+    assert made == [(hit["path"], pytest.approx(hit["moment"]["start_s"], abs=1e-3)) for hit in hits[:3]]
+    done = run("cut", "--query", "zxqv 9371", "-o", tmp_path / "none", "--library", folder)
+    assert done.code == 0 and "nothing stands out as a match" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
