@@ -23,13 +23,23 @@ SAMPLE = 1000
 # How many Clips' worth of doubt a word's mean score starts with. In a library of three Clips the mean of a word is
 # mostly those three Clips themselves, and must not be taken for what is usual.
 DOUBT = 8
+# Of Clips of different Media with a cosine from here on, one is taken for a copy of the other: a proxy or a resized
+# photo says nothing of how near pictures of different things are.
+COPY = 0.95
+# How far above ``apart`` the nearest Clip of another Media is, as a share of the way to 1, before anything is seen of a
+# library. Measured with ``mini`` on 131 files without copies.
+USUALLY_NEAR = 0.75
+# A picture itself, with a cosine of 1, is at least so many times as far above ``apart`` as ``near`` is. Where all
+# pictures are alike it could not stand out at all.
+ITSELF = 1.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """Clips evenly drawn: ``clips`` (n, dim) float32 their vectors, ``owners`` (n,) the Media of each, of ``n_clips``
     there are. ``apart``: the mean cosine of Clips of different Media; ``near``: that of the median Clip with the Clip
-    of another Media that is nearest to it; None where there is none."""
+    of another Media that is nearest to it, the less measured and the more USUALLY_NEAR the fewer Media there are; None
+    where there is none. Neither counts copies."""
 
     clips: NDArray[np.float32]
     owners: NDArray[np.str_]
@@ -40,11 +50,15 @@ class Sample:
     @classmethod
     def of(cls, clips: NDArray[np.float32], owners: NDArray[np.str_], n_clips: int) -> Sample:
         alike = clips @ clips.T
-        other = owners[:, None] != owners
+        other = (owners[:, None] != owners) & (alike < COPY)
         if not other.any():
             return cls(clips, owners, n_clips, 0.0, None)
+        apart = float(alike[other].mean())
         nearest = np.where(other, alike, -np.inf).max(axis=1)
-        return cls(clips, owners, n_clips, float(alike[other].mean()), float(np.median(nearest)))
+        measured = float(np.median(nearest[np.isfinite(nearest)])) - apart
+        n_media = len(np.unique(owners))
+        above = (n_media * measured + DOUBT * USUALLY_NEAR * (1 - apart)) / (n_media + DOUBT)
+        return cls(clips, owners, n_clips, apart, apart + min(above, (1 - apart) / ITSELF))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
