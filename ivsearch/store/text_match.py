@@ -69,14 +69,15 @@ def _idf(count: int, n_lines: int) -> float:
 def worth_seeking(weights: Weights, counts: Mapping[Word, int], min_coverage: float, most_lines: int) -> list[Word]:
     """The rarest words of which a line with this coverage must have one, for the others together do not suffice; and
     more of them while they are in no more than ``most_lines``, for what goes on in the next line."""
-    left, lines = weights.total, 0
+    total, lines = weights.total, 0
+    left = total
     chosen: list[Word] = []
     for word in sorted(weights.idf, key=lambda each: -weights.idf[each]):
         lines += counts[word]
-        if left >= min_coverage * weights.total - 1e-9 or lines <= most_lines:
+        if left >= min_coverage * total - 1e-9 or lines <= most_lines:
             chosen.append(word)
             left -= weights.idf[word]
-    return chosen if weights.total > 0 else []
+    return chosen if total > 0 else []
 
 
 def fits(rows: Sequence[TokenLine], wanted: Words, weights: Weights, min_coverage: float) -> list[Fit]:

@@ -21,6 +21,9 @@ from itertools import pairwise
 LONGEST_TOKEN = 64
 """Characters of a token that are kept: what is longer is no word, and databases limit their keys."""
 
+MOST_WORDS = 64
+"""Different words of a query that are looked for: what is said in one breath has fewer."""
+
 _MARKS = r"\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _HEBREW_POINTS = r"\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
 _ARABIC_SIGNS = r"\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed"
@@ -61,7 +64,9 @@ _CLUSTERS = re.compile(rf"[^{_SIGNS}][{_SIGNS}]*|[{_SIGNS}]+")
 _PLAIN = re.compile("[a-z0-9]+")
 # The article, alone or after "and", "with", "as", "so"; "for the" is written with two lams. What stays must be a word.
 _ARTICLE = re.compile(r"(?:[وبكف]?ال|لل)(?=[\u0621-\u064a]{3,}$)")
-_QUOTED = re.compile(r'["“„«]([^"“”„«»]+)["”“»]')
+# Quotes that look the same on both sides (and stand for inches, too) begin and end a phrase where no word goes on.
+_WORD = rf"(?![{_UNSPACED}])\w"
+_QUOTED = re.compile(rf"""(?:[“„«]|(?<!\w)"|(?<=[{_UNSPACED}])")([^"“”„«»]+)(?:[”“»]|"(?!{_WORD}))""")
 
 
 def folded(text: str) -> str:
@@ -113,21 +118,32 @@ class Words:
 
 
 def query_words(query: str) -> Words:
-    """``"in quotes"`` is a phrase; a word with a ``*`` behind it is a beginning."""
-    phrases = [_wanted(each) for each in _QUOTED.findall(query)]
-    words = dict.fromkeys(_wanted(_QUOTED.sub(r" \1 ", query)))
-    return Words(tuple(words), tuple(tuple(phrase) for phrase in phrases if phrase))
+    """``"in quotes"`` is a phrase; a word with a ``*`` behind it is a beginning. Words after ``MOST_WORDS`` others are
+    not looked for."""
+    words = dict.fromkeys(word for run in _wanted(query) for word in _bare(run))
+    phrases = (_phrase(each) for each in _QUOTED.findall(query))
+    return Words(tuple(words)[:MOST_WORDS], tuple(phrase for phrase in phrases if phrase))
 
 
-def _wanted(query: str) -> list[Word]:
-    wanted: list[Word] = []
-    for part in re.split(r"(\*)", query):
-        if part == "*":
-            if wanted:
-                wanted[-1] = Word(wanted[-1].token, prefix=True)
-            continue
-        for run in _runs(part):
-            # A run's last character ends a run only by chance: the pairs say it all. One alone is found as a beginning.
-            unspaced = re.match(f"[{_UNSPACED}]", run[0]) is not None
-            wanted += [Word(token) for token in run[:-1]] if len(run) > 1 else [Word(run[0], prefix=unspaced)]
+def _phrase(query: str) -> tuple[Word, ...]:
+    """As the words stand in a line: there every run without spaces ends with its last character alone."""
+    *runs, last = _wanted(query) or [[]]
+    return tuple(word for run in (*runs, _bare(last)) for word in run)
+
+
+def _wanted(query: str) -> list[list[Word]]:
+    """Run by run."""
+    wanted = []
+    for part, star in re.findall(r"([^*]*)(\*?)", query):
+        wanted += [[Word(token) for token in run] for run in _runs(part)]
+        if star and wanted:
+            *before, last = _bare(wanted[-1])
+            wanted[-1] = [*before, Word(last.token, prefix=True)]
     return wanted
+
+
+def _bare(run: list[Word]) -> list[Word]:
+    """Without its last character, which ends a run only by chance: the pairs say it all. One alone is a beginning."""
+    if not run or run[-1].prefix or not re.match(f"[{_UNSPACED}]", run[0].token):
+        return run
+    return run[:-1] if len(run) > 1 else [Word(run[0].token, prefix=True)]

@@ -62,3 +62,36 @@ def test_one_character_is_looked_for_as_a_beginning_and_more_as_pairs() -> None:
     assert query_words("猫").words == (Word("猫", prefix=True),)
     assert query_words("沙发上").words == (Word("沙发"), Word("发上"))
     assert query_words("a").words == (Word("a"),)
+
+
+@pytest.mark.parametrize(
+    ("query", "phrases"),
+    [
+        ('5" phone and a 7" tablet', []),
+        ('a 7" tablet "in the shop", he said', ["in the shop"]),
+        ('say "7" now', ["7"]),
+        ('("abandon ship")', ["abandon ship"]),
+        ('找"你好世界"这句话', ["你好世界"]),
+        ("他说“你好”了", ["你好"]),
+        ("« bonjour » et „guten Tag“", ["bonjour", "guten Tag"]),
+        ('"never closed', []),
+    ],
+)
+def test_quotes_inside_or_behind_words_begin_no_phrase(query: str, phrases: list[str]) -> None:
+    found = query_words(query)
+    assert list(found.phrases) == [query_words(phrase).words for phrase in phrases]
+    assert set(found.words) >= {Word(token) for phrase in phrases for token in tokens(phrase) if len(token) > 1}
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [("猫*", ["猫"]), ("学习*", ["学习"]), ("light* house", ["light"]), ('"dark light*"', ["light"])],
+)
+def test_a_star_is_for_the_word_before_it(query: str, words: list[str]) -> None:
+    assert [word.token for word in query_words(query).words if word.prefix] == words
+
+
+def test_of_a_long_query_the_first_words_are_looked_for() -> None:
+    assert query_words(" ".join(f"word{at}" for at in range(1600))).words == tuple(
+        Word(f"word{at}") for at in range(64)
+    )

@@ -179,6 +179,26 @@ def test_phrases(texts: Texts, query: str, is_there: bool) -> None:
     assert bool(texts.find(query_words(query), min_coverage=0.5)) is is_there
 
 
+@pytest.mark.parametrize(
+    ("line", "there", "not_there"),
+    [
+        ("大家你好，世界很大。", ["你好，世界", "你好 世界", "好，世", "大家你好"], ["世界，你好", "你好世界"]),
+        ("我在学习Python编程", ["学习Python", "Python编程", "习Python编"], ["Python学习"]),
+        ("これはペンです。ありがとう", ["ペンです。ありがとう", "です ありがと"], ["ありがとう。ペンです"]),
+        ("新しいカメラはUSBで動く", ["カメラはUSB", "USBで動く"], ["USBカメラ"]),
+        ("안녕 하세요, 여러분", ["안녕 하세요", "하세요, 여러"], ["하세요 안녕"]),
+        ("오늘은 GPU를 봅니다", ["오늘은 GPU를", "GPU를 봅"], ["GPU 오늘은"]),
+        ("สวัสดี ครับ OK นะ", ["สวัสดี ครับ", "ครับ OK นะ"], ["ครับ สวัสดี"]),
+    ],
+)
+def test_phrases_over_punctuation_spaces_and_scripts(
+    texts: Texts, line: str, there: list[str], not_there: list[str]
+) -> None:
+    texts.put([(track_of(1), [TextLine(0, 1, line)])])
+    found = [each for each in (*there, *not_there) if texts.find(query_words(f'"{each}"'), min_coverage=0.1)]
+    assert found == there
+
+
 def test_only_among_the_media_that_are_wanted(texts: Texts) -> None:
     texts.put([(track_of(seed), [TextLine(0, 1, "storm")]) for seed in (1, 2, 3)])
     # The last two are such as the database cannot tell exactly.
