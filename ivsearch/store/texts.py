@@ -185,20 +185,19 @@ class Texts:
         if filters != NO_FILTERS:
             found = found.where(matching.may_pass(connection, filters, track.media_id))
         of_tracks: dict[int, list[TokenLine]] = {}
-        n_read = n_kept = 0
-        while n_kept < MOST_LINES:
-            rows = connection.execute(found.limit(MOST_LINES).offset(n_read), values).all()
-            passing = {row.media_id for row in rows}
-            if filters != NO_FILTERS:
-                passing = matching.passing_media(connection, filters, passing)
-            for row in rows:
-                if row.media_id in passing:
-                    line_of_row = TextLine(row.start_s, row.end_s, row.text)
-                    of_tracks.setdefault(row.track_id, []).append(TokenLine(line_of_row, tuple(row.tokens.split(" "))))
-                    n_kept += 1
-            n_read += len(rows)
-            if len(rows) < MOST_LINES:
-                break
+        n_kept = 0
+        with connection.execute(found, values, execution_options={"stream_results": True}) as result:
+            for rows in result.partitions(MOST_LINES):
+                passing = {row.media_id for row in rows}
+                if filters != NO_FILTERS:
+                    passing = matching.passing_media(connection, filters, passing)
+                for row in rows:
+                    if row.media_id in passing:
+                        read = TokenLine(TextLine(row.start_s, row.end_s, row.text), tuple(row.tokens.split(" ")))
+                        of_tracks.setdefault(row.track_id, []).append(read)
+                        n_kept += 1
+                if n_kept >= MOST_LINES:
+                    break
         return of_tracks
 
 
