@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from ivsearch.domain import Space
 from ivsearch.store.changes import ClipStamp
 from ivsearch.store.clip_rows import ids_file, mapped, rows_file
-from ivsearch.store.files import publish, replace_file, sync_file
+from ivsearch.store.files import publish, replace_file, sealed, sync_file, unsealed
 from ivsearch.store.index_plan import IndexKind, IndexPlan, memory_bytes
 
 CURRENT = "current.json"
 FORMAT = 2
+# The first format had no checksum: it is known by what it had, so that a flipped bit makes no old file of a new one.
+OLD_KEYS, NEW_KEYS = {"file", "digest", "stamp"}, {"format", "checksum"}
 BLOCK_BYTES = 4 << 20
 DIGEST_BYTES = 16
 
@@ -116,12 +118,13 @@ def shape_of(folder: Path, space: Space) -> IndexShape:
 def read_current(folder: Path) -> Generation | None:
     """None when there is none, or one of an older ivsearch. Raises ValueError when the file is damaged."""
     try:
-        table = json.loads((folder / CURRENT).read_bytes())
-        if table.get("format", 1) < FORMAT:
+        content = (folder / CURRENT).read_bytes()
+        written = json.loads(content)
+        if written.keys() >= OLD_KEYS and NEW_KEYS.isdisjoint(written):
             return None
-        if table.pop("checksum") != _checksum(table):
-            raise ValueError("it does not fit its checksum")
-        return _generation(table)
+        if "checksum" not in written:
+            raise ValueError("it has no checksum")
+        return _generation(unsealed(content))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -131,7 +134,7 @@ def read_current(folder: Path) -> Generation | None:
 def write_current(folder: Path, generation: Generation) -> None:
     """Makes ``generation`` the one that counts, and deletes what only the one before needed."""
     table = {"format": FORMAT, **asdict(generation)}
-    replace_file(folder / CURRENT, (json.dumps(table | {"checksum": _checksum(table)}, indent=2) + "\n").encode())
+    replace_file(folder / CURRENT, sealed(table))
     needed = {CURRENT, *generation.files()}
     for path in folder.iterdir():
         if path.is_file() and path.name not in needed and ".damaged" not in path.name:
@@ -219,10 +222,6 @@ def _generation(table: dict) -> Generation:
 
 def _plan(table: dict) -> IndexPlan:
     return IndexPlan(**{**table, "kind": IndexKind(table["kind"])})
-
-
-def _checksum(table: dict) -> str:
-    return _digest(json.dumps(table, sort_keys=True).encode()).hex()
 
 
 def _digest(content: bytes) -> bytes:

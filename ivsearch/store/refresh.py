@@ -130,6 +130,17 @@ def _pooled(clips: list[Clip], missing: Missing, catalog: Catalog, vectors: Vect
         except LibraryDamaged as error:
             missing.complaints.append(str(error))
             continue
-        ids.append(np.asarray([clip.clip_id for clip in of_media], np.int64))
-        pooled.append(pool(frames.vectors, [span_of(clip) for clip in of_media]))
+        within = [clip for clip in of_media if _is_within(clip, len(frames.kept))]
+        if len(within) < len(of_media):
+            missing.complaints.append(
+                f"{len(of_media) - len(within)} clips of media {media_id} span frames that there are none of: "
+                "run `ivsearch verify`"
+            )
+        if within:
+            ids.append(np.asarray([clip.clip_id for clip in within], np.int64))
+            pooled.append(pool(frames.vectors, [span_of(clip) for clip in within]))
     return rows_in_memory(np.concatenate(ids), np.concatenate(pooled))
+
+
+def _is_within(clip: Clip, n_frames: int) -> bool:
+    return clip.n_frames > 0 and 0 <= clip.first_frame <= n_frames - clip.n_frames

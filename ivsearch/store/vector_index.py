@@ -46,8 +46,8 @@ UNKNOWN_VERSION = -1
 # by these powers of how much less or more. benchmarks/LOG.md has the recall.
 FEW_SHARE, FEW_POWER = 0.3, 0.6
 MANY_K, MANY_POWER = 10, 0.1
-# Where a filter allows some rows only, so many of them must have been met, or lists further off are looked into.
-MET_ROWS = 1000
+# Where a filter allows less than this share, so many rows must have been met, or lists further off are looked into.
+MOST_SHARE, MET_ROWS = 0.9, 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,11 +200,13 @@ class VectorIndex:
             return [Found(np.empty(0, np.int64), np.empty(0, np.float32))] * len(vectors)
         if isinstance(part.searched, FlatRows):
             scores, rows = part.searched.search(vectors, k, _bits(allowed))
-            return [Found(part.rows.clip_ids[rows[i]], scores[i]) for i in range(len(vectors))]
+            # FAISS finds no row whose score is not a number, and says -1.
+            there = rows >= 0
+            return [Found(part.rows.clip_ids[rows[i][there[i]]], scores[i][there[i]]) for i in range(len(vectors))]
         if n <= max(self.upkeep.exact_up_to, part.searched.plan.depth(k)):
             chosen = np.arange(n) if allowed is None else allowed.rows
             return [self._scored(part, vector, chosen, np.empty(0, np.float32), k) for vector in vectors]
-        rough, rows = _candidates(part.searched, vectors, k, n, allowed)
+        rough, rows = _candidates(part.searched, vectors, k, n, part.count, allowed)
         candidates = [_distinct(rows[i], rough[i], len(part.rows)) for i in range(len(vectors))]
         return [self._scored(part, vectors[i], *candidates[i], k) for i in range(len(vectors))]
 
@@ -222,6 +224,8 @@ class VectorIndex:
                 self._complain()
                 best.append(_best(part.rows.clip_ids[some], rough[start:][: len(some)], ~taken.sound))
                 some, halves = some[taken.sound], halves[taken.sound]
+            if not len(some):
+                continue
             scores, order = FlatRows(halves).search(vector[None], min(k, len(some)))
             best.append(Found(part.rows.clip_ids[some[order[0]]], scores[0]))
         return best[0] if len(best) == 1 else _merged(best, k)
@@ -283,7 +287,7 @@ class VectorIndex:
                 generation = read_current(folder)
             except ValueError:
                 if mend:
-                    set_aside(folder / CURRENT)
+                    _set_aside_all(folder)
                 return cls(space, upkeep), None
             if generation is None or generation.dim != space.dim:
                 return cls(space, upkeep), None
@@ -328,18 +332,18 @@ class VectorIndex:
 
 
 def _candidates(
-    lists: ClipLists, vectors: NDArray[np.float32], k: int, n: int, allowed: Allowed | None
+    lists: ClipLists, vectors: NDArray[np.float32], k: int, n: int, alive: int, allowed: Allowed | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Of n rows that may be found, those worth scoring, and their rough scores: (m, depth) each, rows of -1 where
-    there are too few."""
+    """Of n rows that may be found, ``alive`` when there is no filter, those worth scoring, and their rough scores:
+    (m, depth) each, rows of -1 where there are too few."""
     plan = lists.plan
     depth = min(plan.depth(k), n)
     few = max(1.0, (FEW_SHARE * len(lists) / n) ** FEW_POWER)
     many = max(1.0, (k / MANY_K) ** MANY_POWER)
     nprobe = min(round(plan.nprobe * few * many), plan.n_lists)
     # What a filter allows may lie elsewhere than the query: a search must have met as large a share of that as it would
-    # of everything.
-    least = depth if n == len(lists) else min(n, max(depth, min(MET_ROWS, n * nprobe // plan.n_lists)))
+    # of everything. Clips that were removed are no filter.
+    least = depth if n >= MOST_SHARE * alive else min(n, max(depth, min(MET_ROWS, n * nprobe // plan.n_lists)))
     while True:
         rough, rows = lists.search(vectors, least, nprobe, _bits(allowed))
         if nprobe == plan.n_lists or bool((rows[:, -1] >= 0).all()):
@@ -395,6 +399,13 @@ def _set_aside_damaged(folder: Path) -> None:
     for name in [*generation.files(), CURRENT]:
         if (folder / name).exists():
             set_aside(folder / name)
+
+
+def _set_aside_all(folder: Path) -> None:
+    """A table that cannot be read does not say which files are worth nothing: none may go with the next generation."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix != ".tmp" and ".damaged" not in path.name:
+            set_aside(path)
 
 
 __all__ = ["Allowed", "Found", "Part", "VectorIndex", "check_generation"]

@@ -17,6 +17,7 @@ import pytest
 from ivsearch.domain import Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import ClipStamp
+from ivsearch.store.clip_lists import ClipLists
 from ivsearch.store.generation import CURRENT, check_generation, read_current
 from ivsearch.store.index_plan import IndexKind, Upkeep
 from ivsearch.store.index_writer import Wishes, save
@@ -289,6 +290,46 @@ def test_damaged_rows_without_lists_are_asked_for_again(tmp_path: Path) -> None:
     index, stamp = VectorIndex.load(tmp_path, SPACE, mend=False)
     assert len(index) == 299 and ids_of(150, 151)[0] not in index.clip_ids()
     assert stamp is not None and stamp.catalog_id == STAMP.catalog_id and stamp.version < 0
+
+
+def test_a_row_alone_in_its_batch_may_be_damaged(tmp_path: Path) -> None:
+    vectors = saved(tmp_path, 1000)
+    damage(tmp_path / SPACE.key / "rows-000001.rows", "flip", at=123.5 / 1000)
+    index = loaded(tmp_path)
+    assert len(index.search(vectors[123], 5, ids_of(123, 124)).clip_ids) == 0
+    assert index.complaints == [f"the index of {SPACE.key} has damaged rows; run `ivsearch repair`"]
+
+
+def test_a_flip_anywhere_in_the_table_is_found_and_costs_no_file(tmp_path: Path) -> None:
+    folder = large(tmp_path)
+    good = (folder / CURRENT).read_bytes()
+    held = {name: (folder / name).read_bytes() for name in FILES if name != CURRENT}
+    text_at = [at for at, byte in enumerate(good) if not chr(byte).isspace()]
+    for at in text_at:
+        (folder / CURRENT).write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        assert f"{folder / CURRENT} is damaged" in check_generation(folder), f"byte {at}: {chr(good[at])}"
+    at = good.index(b'"format"') + 3
+    (folder / CURRENT).write_bytes(good[:at] + b"?" + good[at + 1 :])
+    VectorIndex.load(tmp_path, SPACE, mend=True)
+    saved(tmp_path, 10)
+    assert {name: (folder / f"{name}.damaged").read_bytes() for name in held} == held
+
+
+def test_removed_clips_are_no_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search of what is left asks the lists for no more than a search of everything does."""
+    vectors, asked = saved(tmp_path, 3000), []
+    search = ClipLists.search
+
+    def noted(lists: ClipLists, vectors: np.ndarray, k: int, nprobe: int, bits: np.ndarray | None):
+        asked.append((k, nprobe))
+        return search(lists, vectors, k, nprobe, bits)
+
+    monkeypatch.setattr(ClipLists, "search", noted)
+    index = loaded(tmp_path)
+    index.search(vectors[5], 10)
+    index.remove(ids_of(700, 701))
+    index.search(vectors[5], 10)
+    assert len(asked) == 2 and asked[0] == asked[1]
 
 
 def test_an_index_of_an_older_format_is_none(tmp_path: Path) -> None:

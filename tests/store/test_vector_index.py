@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,33 @@ def test_refresh_leaves_out_what_is_damaged_and_says_so(catalog: Catalog, store:
     assert len(complaints) == 1 and "does not fit its checksum" in complaints[0]
     kept = {clip.clip_id for clip in catalog.clips_of(SPACE, [encoded[1].media.media_id])}
     assert set(index.clip_ids().tolist()) == kept
+
+
+@pytest.mark.parametrize("row", ["n_frames = 0", "first_frame = 9", "first_frame = -1", "n_frames = -2"])
+def test_refresh_leaves_out_clips_outside_their_record(
+    catalog: Catalog, store: VectorStore, tmp_path: Path, row: str
+) -> None:
+    encoded = add(catalog, store, [1, 2])
+    bad = catalog.clip_ids(SPACE)[0]
+    with sqlite3.connect(tmp_path / "catalog.db") as connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        connection.execute(f"UPDATE clip SET {row} WHERE clip_id = ?", (bad,))
+    index = VectorIndex(SPACE)
+    _, complaints = refresh(index, None, catalog, store)
+    assert complaints == [
+        f"1 clips of media {encoded[0].media.media_id} span frames that there are none of: run `ivsearch verify`"
+    ]
+    kept = [clip_id for clip_id in catalog.clip_ids(SPACE) if clip_id != bad]
+    found = index.search(units(1)[0], 100)
+    assert sorted(found.clip_ids.tolist()) == kept and np.isfinite(found.scores).all()
+
+
+def test_a_vector_that_is_not_a_number_is_not_found() -> None:
+    index, vectors = VectorIndex(SPACE), units(20)
+    vectors[4] = np.nan
+    index.add(np.arange(20), vectors)
+    found = index.search(units(1, seed=1)[0], 20)
+    assert sorted(found.clip_ids.tolist()) == [i for i in range(20) if i != 4]
 
 
 def test_ids_of_another_catalog_are_not_trusted(catalog: Catalog, store: VectorStore, tmp_path: Path) -> None:
