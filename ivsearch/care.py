@@ -13,6 +13,7 @@ from ivsearch.domain import MediaId, Removed, Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.files import set_aside, set_aside_copy
+from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, unfinished_drops, write_manifest
@@ -32,8 +33,9 @@ RUN = "`ivsearch repair`, then `ivsearch index`"
 TAKE_UP = "`ivsearch index` fills it again from the vectors, without encoding anything"
 
 
-def remove(folder: Path, catalog: Catalog, paths: Sequence[Path]) -> list[Removed]:
-    """Forgets files, or everything below folders (``paths`` absolute). The files themselves are not touched."""
+def remove(folder: Path, catalog: Catalog, paths: Sequence[Path], wishes: Wishes = WISHES) -> list[Removed]:
+    """Forgets files, or everything below folders (``paths`` absolute). The files themselves are not touched. Indexes
+    are brought up to date by ``wishes``."""
     with writers_turn(folder, catalog):
         gone = catalog.paths_below(paths)
         unread = [each.path for each in catalog.skipped() if any(each.path.is_relative_to(path) for path in paths)]
@@ -42,7 +44,7 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path]) -> list[Remove
         roots = tuple(root for root in manifest.roots if not any(Path(root).is_relative_to(path) for path in paths))
         write_manifest(folder, dataclasses.replace(manifest, roots=roots))
         for space in catalog.spaces():
-            save_index(folder, catalog, space)
+            save_index(folder, catalog, space, wishes)
         Thumbs(folder / "thumbs").forget(forgotten)
         forget(folder / VISUAL_TOKENS, forgotten)
     return [Removed(row.path, row.media_id) for row in gone]
@@ -111,7 +113,7 @@ def _verify_index(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]
         yield f"the index of {space.key} does not hold the clips it says; `ivsearch repair` builds it anew"
 
 
-def repair(folder: Path, catalog_url: str | Path) -> Iterator[str]:
+def repair(folder: Path, catalog_url: str | Path, wishes: Wishes = WISHES) -> Iterator[str]:
     """Mends what ``verify`` finds, from what is durable, and yields what was done. Nothing is deleted: damaged files
     are set aside. The next ``index`` brings back the rest: rows that were lost from the vectors, without decoding or
     encoding, and vectors that were lost from the files.
@@ -135,7 +137,7 @@ def repair(folder: Path, catalog_url: str | Path) -> Iterator[str]:
             if bad_manifest:
                 yield from _repair_manifest(folder, catalog)
             for space in spaces:
-                yield from _repair_space(folder, catalog, space)
+                yield from _repair_space(folder, catalog, space, wishes)
             yield from _repair_thumbs(folder, catalog)
         if dropped := drop_damaged(folder / VISUAL_TOKENS):
             yield f"threw away {dropped} damaged notes of what a chat model saw; it looks again when asked"
@@ -177,7 +179,7 @@ def _manifest_from(catalog: Catalog) -> Manifest:
     return Manifest()
 
 
-def _repair_space(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]:
+def _repair_space(folder: Path, catalog: Catalog, space: Space, wishes: Wishes) -> Iterator[str]:
     unsound = list(unsound_media(catalog, VectorStore(folder / "vectors", space)))
     if unsound:
         catalog.drop_encodings(space, [each.media_id for each in unsound])
@@ -186,7 +188,7 @@ def _repair_space(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]
     for path in (folder / "index" / space.key).glob("*") if broken else ():
         if not path.name.endswith(".tmp") and ".damaged" not in path.name:
             set_aside(path)
-    save_index(folder, catalog, space)
+    save_index(folder, catalog, space, wishes)
     if broken:
         yield f"built the index of {space.key} anew"
 

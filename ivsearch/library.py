@@ -196,6 +196,10 @@ class Library:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_manifest(self.folder, Manifest())
 
+    def _wishes(self) -> Wishes:
+        """How its indexes are to be built, as far as the settings say."""
+        return Wishes(bytes_in(self.settings.memory_budget, "memory_budget"))
+
     # ---- index ----
 
     def index(
@@ -247,8 +251,7 @@ class Library:
         known = [each.value for each in IndexKind]
         if kind and kind not in known:
             raise UsageError(f"unknown kind of index {kind!r}; known: {', '.join(known)}")
-        budget_bytes = bytes_in(self.settings.memory_budget, "memory_budget")
-        wishes = Wishes(budget_bytes, kind=IndexKind(kind) if kind else None, tell=tell)
+        wishes = dataclasses.replace(self._wishes(), kind=IndexKind(kind) if kind else None, tell=tell)
         with writers_turn(self.folder, self.catalog):
             spaces = self.catalog.spaces()
             for space in spaces:
@@ -565,6 +568,7 @@ class Library:
             lambda: self.encoder,
             lambda encoder: reading_options(self.settings, encoder, rate),
             switches=switches,
+            wishes=self._wishes(),
             on_progress=on_progress,
         )
         yield from reencoding.run()
@@ -576,11 +580,11 @@ class Library:
     def use_space(self, wanted: str, *, anyway: bool = False) -> Space:
         """Makes searches use the Space of that key or encoder. Raises UsageError when it lacks Media, unless
         ``anyway``."""
-        return spaces.use(self.folder, self.catalog, wanted, anyway=anyway)
+        return spaces.use(self.folder, self.catalog, wanted, anyway=anyway, wishes=self._wishes())
 
     def switch_back(self) -> Space:
         """Makes searches use the Space that they used before the last switch. Raises UsageError when it lacks Media."""
-        return spaces.back(self.folder, self.catalog)
+        return spaces.back(self.folder, self.catalog, self._wishes())
 
     def drop_space(self, wanted: str) -> str:
         """Frees what a Space takes; its key. Raises UsageError for the active one."""
@@ -592,7 +596,7 @@ class Library:
         """Forgets files, or everything below folders. The files themselves are not touched."""
         self._make()
         self._search = None
-        return care.remove(self.folder, self.catalog, _absolute(paths))
+        return care.remove(self.folder, self.catalog, _absolute(paths), self._wishes())
 
     def stats(self) -> Stats:
         return measure(self.folder, self.catalog, self.manifest().active)
@@ -608,7 +612,7 @@ class Library:
         self.close()
         self.__dict__.pop("catalog", None)
         self._search = None
-        yield from care.repair(self.folder, self._catalog_url())
+        yield from care.repair(self.folder, self._catalog_url(), self._wishes())
 
 
 def _choice(choices: type[Choice], wanted: str) -> Choice:

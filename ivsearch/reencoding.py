@@ -25,6 +25,7 @@ from ivsearch.pipeline import Done, Failed, Options, Pipeline, Progress, encoded
 from ivsearch.spaces import check_not_dropping, switch
 from ivsearch.store.catalog import Catalog, Encoded, PathRow
 from ivsearch.store.coverage import count_media, encoded_media, samplings, unencoded
+from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
 from ivsearch.store.record_bytes import Facts
 from ivsearch.store.reencoding_state import ReencodingState, Stage, Unread, reencoding_lock, write_state
@@ -46,7 +47,7 @@ class Reencoding:
     """One run, in this process. Iterate ``run()`` to drive it.
 
     ``load`` gives the encoder, when the run has begun. ``switches``: when every Media is in the new Space, searches
-    are made to use it.
+    are made to use it. Its index is built by ``wishes``.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Reencoding:
         options: Callable[[Encoder], Options],
         *,
         switches: bool = True,
+        wishes: Wishes = WISHES,
         on_progress: Callable[[ReencodingState], None] = lambda state: None,
     ) -> None:
         self._folder = folder
@@ -66,6 +68,7 @@ class Reencoding:
         self._load = load
         self._options = options
         self._switches = switches
+        self._wishes = wishes
         self._on_progress = on_progress
         self._thumbs = Thumbs(folder / "thumbs")
         self._unread: dict[MediaId, Unread] = {}
@@ -232,9 +235,9 @@ class Reencoding:
                 return False
             self._unread = {media_id: self._unread[media_id] for media_id in missing}
             if self._switches and not missing:
-                switch(self._folder, self._catalog, self._manifest(), self._space)
+                switch(self._folder, self._catalog, self._manifest(), self._space, self._wishes)
             else:
-                save_index(self._folder, self._catalog, self._space)
+                save_index(self._folder, self._catalog, self._space, self._wishes)
         self._count()
         return True
 

@@ -14,6 +14,7 @@ from ivsearch.domain import Space
 from ivsearch.errors import LibraryBusy, UsageError
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.coverage import clip_starts, count_media, encoded_media
+from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
 from ivsearch.store.reencoding_state import read_state
 from ivsearch.store.refresh import save_index
@@ -86,27 +87,27 @@ def find_space(states: list[SpaceState], wanted: str) -> SpaceState:
     raise UsageError(f"this library has no space {wanted!r}; it has: {keys}")
 
 
-def use(folder: Path, catalog: Catalog, wanted: str, *, anyway: bool = False) -> Space:
+def use(folder: Path, catalog: Catalog, wanted: str, *, anyway: bool = False, wishes: Wishes = WISHES) -> Space:
     """Makes searches use a Space, from their next one on. The one used so far stays, to go ``back`` to.
 
-    Its index is brought up to date first, so that the first search is as quick as any. Raises UsageError when it is
-    not there, is being dropped, or lacks Media (unless ``anyway``).
+    Its index is brought up to date first, by ``wishes``, so that the first search is as quick as any. Raises
+    UsageError when it is not there, is being dropped, or lacks Media (unless ``anyway``).
     """
     with writers_turn(folder, catalog):
-        return _use(folder, catalog, wanted, anyway=anyway)
+        return _use(folder, catalog, wanted, wishes, anyway=anyway)
 
 
-def back(folder: Path, catalog: Catalog) -> Space:
+def back(folder: Path, catalog: Catalog, wishes: Wishes = WISHES) -> Space:
     """Makes searches use the Space they used before the last switch. Raises UsageError when there is none, or when
     Media have come since that have no vectors there."""
     with writers_turn(folder, catalog):
         previous = (read_manifest(folder) or Manifest()).previous
         if previous is None:
             raise UsageError("no other space was used before: `ivsearch spaces` lists those there are")
-        return _use(folder, catalog, previous.key, anyway=False)
+        return _use(folder, catalog, previous.key, wishes, anyway=False)
 
 
-def _use(folder: Path, catalog: Catalog, wanted: str, *, anyway: bool) -> Space:
+def _use(folder: Path, catalog: Catalog, wanted: str, wishes: Wishes, *, anyway: bool) -> Space:
     manifest = read_manifest(folder) or Manifest()
     state = find_space(list_spaces(folder, catalog, manifest), wanted)
     check_not_dropping(manifest, state.key)
@@ -118,13 +119,13 @@ def _use(folder: Path, catalog: Catalog, wanted: str, *, anyway: bool) -> Space:
             f"Add them: {adding_command(state, folder)}; or switch without them: "
             f"ivsearch spaces use {state.key} --anyway"
         )
-    switch(folder, catalog, manifest, state.space)
+    switch(folder, catalog, manifest, state.space, wishes)
     return state.space
 
 
-def switch(folder: Path, catalog: Catalog, manifest: Manifest, space: Space) -> None:
+def switch(folder: Path, catalog: Catalog, manifest: Manifest, space: Space, wishes: Wishes) -> None:
     """Saves the index of ``space`` and makes it the active one. Only for the one writer."""
-    save_index(folder, catalog, space)
+    save_index(folder, catalog, space, wishes)
     if manifest.active != space:
         write_manifest(folder, manifest.switched(space))
 

@@ -26,6 +26,8 @@ from ivsearch.errors import LibraryBusy, LibraryDamaged, SpaceMismatch, UsageErr
 from ivsearch.library import Library, open_library
 from ivsearch.pipeline import Options
 from ivsearch.settings import Settings
+from ivsearch.store.catalog import Catalog
+from ivsearch.store.index_writer import Wishes
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import EncoderSource, write_manifest
 from ivsearch.store.reencoding_state import LOCK, Stage, reencoding_lock
@@ -659,6 +661,28 @@ def test_going_back_is_refused_when_media_have_come(
         assert [event.path.name for event in library.add_space()] == ["call.mp4"]
         assert library.manifest().active == old.space
     check_sound(folder)
+
+
+def test_whoever_builds_an_index_keeps_to_the_memory_budget(
+    folder_of_both: Path, old: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ivsearch.store import refresh
+
+    budgets: list[int] = []
+
+    def save_index(folder: Path, catalog: Catalog, space: Space, wishes: Wishes) -> None:
+        budgets.append(wishes.memory_budget_bytes)
+        refresh.save_index(folder, catalog, space, wishes)
+
+    for module in ("spaces", "reencoding", "care"):
+        monkeypatch.setattr(f"ivsearch.{module}.save_index", save_index)
+    with open_library(folder_of_both, settings=Settings(workers=1, memory_budget="6GB")) as library:
+        library.use_space(old.space.key)
+        library.switch_back()
+        list(library.add_space(switches=False))
+        library.remove(folder_of_both)
+        list(library.repair())
+    assert len(budgets) >= 7 and set(budgets) == {6_000_000_000}
 
 
 def test_nothing_to_go_back_to(folder: Path) -> None:
