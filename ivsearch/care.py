@@ -64,8 +64,11 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
         yield str(error)
         return
     with closing(catalog):
+        told: list[str] = []
         try:
-            yield from catalog.complaints()
+            for complaint in catalog.complaints():
+                told.append(complaint)
+                yield complaint
             for key in () if bad_manifest else _unknown_vectors(folder, catalog):
                 yield f"the catalog knows nothing of the vectors of {key}; {TAKE_UP}"
             for space in catalog.spaces():
@@ -75,7 +78,8 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
             for path in _damaged_thumbs(folder, catalog):
                 yield f"{path} is damaged; `ivsearch repair` draws it again"
         except LibraryDamaged as error:
-            yield str(error)
+            if str(error) not in told:
+                yield str(error)
 
 
 def _verify_log(catalog_url: str | Path) -> Iterator[str]:
@@ -146,13 +150,7 @@ def repair(folder: Path, catalog_url: str | Path, wishes: Wishes = WISHES) -> It
 def _is_broken(catalog_file: Path) -> bool:
     try:
         with closing(Catalog(catalog_file)) as catalog:
-            if any(catalog.complaints()):
-                return True
-            for space in catalog.spaces():  # rows that cannot be read are no complaint of the database
-                media_ids = [clip.media_id for clip in catalog.clips_of(space)]
-                catalog.media([*catalog.encodings(space), *media_ids])
-            catalog.paths()
-            return False
+            return any(catalog.complaints())
     except LibraryDamaged:
         return True
 

@@ -356,3 +356,4 @@ class Catalog:
                 yield from checks.sqlite_complaints(connection)
             else:
                 yield from checks.postgresql_complaints(connection)
+            yield from checks.unreadable_tables(connection)

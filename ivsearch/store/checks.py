@@ -6,7 +6,28 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
+from ivsearch.errors import LibraryDamaged
 from ivsearch.store import tables
+from ivsearch.store.engine import NO_TEXT
+from ivsearch.store.rows import clip_of, encoding_of, media_of, path_of
+
+NOUNS = {"media": media_of, "path": path_of, "encoding": encoding_of, "clip": clip_of}
+ROWS_AT_A_TIME = 10_000
+
+
+def unreadable_tables(connection: sa.Connection) -> Iterator[str]:
+    """Reads every row of every table: SQLite hands out what a flipped bit made, and Python cannot read every text."""
+    for table in tables.METADATA.sorted_tables:
+        make = NOUNS.get(table.name, tuple)
+        try:
+            for row in connection.execute(sa.select(table), execution_options={"yield_per": ROWS_AT_A_TIME}):
+                make(row)
+        except LibraryDamaged as error:
+            yield str(error)
+        except sa.exc.OperationalError as error:
+            if NO_TEXT not in str(error.orig):
+                raise
+            yield f"catalog: a row of {table.name} cannot be read: {error.orig}; `ivsearch repair` mends it"
 
 
 def sqlite_complaints(connection: sa.Connection) -> Iterator[str]:

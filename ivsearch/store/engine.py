@@ -242,7 +242,8 @@ def _postgresql_reader(url: sa.URL) -> sa.Engine:
 _CONNECT = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "ivsearch"}
 
 
-_DAMAGED_SCHEMA = ("no such table", "no such column", "has no column", "malformed", "Could not decode")
+_DAMAGED_SCHEMA = ("no such table", "no such column", "has no column", "malformed")
+NO_TEXT = "Could not decode to UTF-8"
 
 
 def _sqlite_fault(error: sqlite3.Error, name: str, file: str) -> Exception:
@@ -253,7 +254,9 @@ def _sqlite_fault(error: sqlite3.Error, name: str, file: str) -> Exception:
         return OSError(errno.EROFS, "the catalog can only be read", file)
     # Our statements fit our tables: if they do not, what is there is not what the schema says.
     no_such = code == sqlite3.SQLITE_ERROR and any(words in str(error) for words in _DAMAGED_SCHEMA)
-    if no_such or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # Said by Python itself, with no code.
+    no_text = NO_TEXT in str(error)
+    if no_such or no_text or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return LibraryDamaged(f"the catalog {name} cannot be opened: {error}; `ivsearch repair` sets it aside")
     return LibraryError(
         f"the catalog {name} cannot be opened now: {error}. Check that its folder can be written to, that the disk "

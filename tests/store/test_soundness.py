@@ -103,6 +103,24 @@ def test_a_value_that_makes_no_sense(stored: Catalog, store: VectorStore, tmp_pa
         list(unsound_media(stored, store))
 
 
+@pytest.mark.parametrize(
+    ("change", "table"),
+    [
+        ("update media set codec = cast(x'68ff36' as text)", "media"),
+        ("insert into skipped values ('/videos/x.mp4', cast(x'ff' as text))", "skipped"),
+        (f"insert into text_reading values ('{1:032x}', 'ocr', cast(x'e4' as text))", "text_reading"),
+    ],
+)
+def test_a_text_that_cannot_be_decoded(stored: Catalog, tmp_path: Path, change: str, table: str) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        connection.executescript(change)
+    (complaint,) = stored.complaints()
+    assert f"a row of {table} cannot be read: Could not decode to UTF-8" in complaint
+    if table == "media":
+        with pytest.raises(LibraryDamaged, match=r"Could not decode .*`ivsearch repair` sets it aside"):
+            stored.media([f"{1:032x}"])
+
+
 def test_a_table_that_is_gone_is_damage(stored: Catalog, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
         connection.executescript("drop table clip")
