@@ -28,7 +28,8 @@ def open_container(path: Path) -> InputContainer:
         # Open it ourselves first: FFmpeg answers InvalidData for a missing or forbidden file.
         with path.open("rb"):
             pass
-        return av.open(str(path), metadata_errors="replace", options={"protocol_whitelist": "file"})
+        # Absolute: what stands before a colon, as in 12:30.mp4, would be read as a protocol.
+        return av.open(str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"})
     except READ_FAULTS as error:
         raise MediaError(explain(path, error)) from error
 

@@ -22,7 +22,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from ivsearch.errors import MediaError, UsageError
-from ivsearch.media.container import READ_FAULTS, choose_stream, codec_name, open_container
+from ivsearch.media.container import READ_FAULTS, choose_stream, codec_name, header_duration_s, open_container
 from ivsearch.media.decode import Video
 from ivsearch.media.faults import explain
 from ivsearch.media.gops import PLANNED_FORMATS
@@ -41,11 +41,13 @@ EXACT = "cut it exactly (--exact)"
 @dataclass(slots=True)
 class Extract:
     """What was written: ``early_s``: how much before the wanted start it begins for players, ``late_s``: how much after
-    the wanted end it ends. ``left_out``: streams that the format does not take."""
+    the wanted end it ends, ``short_s``: how much before the wanted end the source ends. ``left_out``: streams that the
+    format does not take, and what is neither the pictures that are cut nor sound nor subtitles."""
 
     path: Path
     early_s: float = 0.0
     late_s: float = 0.0
+    short_s: float = 0.0
     left_out: list[str] = field(default_factory=list)
 
 
@@ -69,20 +71,7 @@ def extract(cutout: Cutout, target: Path, write: Writer, *, force: bool = False)
     interrupted. Raises UsageError for a target that is there already (without ``force``) or of no known format,
     MediaError for a source that cannot be read or does not fit the format, OSError when there is no room.
     """
-    if target.exists() and not force:
-        raise UsageError(f"{target} is there already: name another file, or add --force to replace it")
-    if target.exists() and target.samefile(cutout.source):
-        raise UsageError(f"{target} is the file that is cut from: name another one")
-    try:
-        still = is_still(cutout.source) and cutout.end_s <= cutout.start_s
-    except OSError as error:
-        raise MediaError(explain(cutout.source, error)) from error
-    if still and target.suffix.lower() != cutout.source.suffix.lower():
-        raise UsageError(f"{cutout.source.name} is a picture and is copied as it is: name it *{cutout.source.suffix}")
-    if not still and target.suffix.lower() not in FORMATS:
-        raise UsageError(f"{target.name}: no video format has that ending; known are {' '.join(FORMATS)}")
-    if not target.parent.is_dir():
-        raise UsageError(f"there is no folder {target.parent}: make it first, or name another place")
+    still = check_target(cutout, target, force=force)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if still:
@@ -101,19 +90,40 @@ def extract(cutout: Cutout, target: Path, write: Writer, *, force: bool = False)
     return made
 
 
+def check_target(cutout: Cutout, target: Path, *, force: bool) -> bool:
+    """Whether a picture is to be copied. Raises what ``extract`` raises before it writes anything."""
+    if target.exists() and not force:
+        raise UsageError(f"{target} is there already: name another file, or add --force to replace it")
+    if target.exists() and target.samefile(cutout.source):
+        raise UsageError(f"{target} is the file that is cut from: name another one")
+    try:
+        still = is_still(cutout.source) and cutout.end_s <= cutout.start_s
+    except OSError as error:
+        raise MediaError(explain(cutout.source, error)) from error
+    if still and target.suffix.lower() != cutout.source.suffix.lower():
+        raise UsageError(f"{cutout.source.name} is a picture and is copied as it is: name it *{cutout.source.suffix}")
+    if not still and target.suffix.lower() not in FORMATS:
+        raise UsageError(f"{target.name}: no video format has that ending; known are {' '.join(FORMATS)}")
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder {target.parent}: make it first, or name another place")
+    return still
+
+
 def copied(cutout: Cutout, target: Path, format: str) -> Extract:
     """The packets of the span as they are, with every stream the format takes; times count from the start.
 
     The end comes after the last packet that a picture before it needs or that is shown before one of those.
     """
     made = Extract(target)
-    start, end = (first_shown(cutout.source) + Fraction(time_s) for time_s in (cutout.start_s, cutout.end_s))
+    first = first_shown(cutout.source)
+    start, end = first + Fraction(cutout.start_s), first + Fraction(cutout.end_s)
     with open_container(cutout.source) as source:
         pictures = choose_stream(source)
+        length_s = header_duration_s(source, pictures)
         base = Fraction(pictures.time_base or Fraction(1, 1000))
         _seek(source, pictures, _ticks(start, base))
         needed = _needed(source, pictures, _ticks(start, base), _ticks(end, base))
-    with open_container(cutout.source) as source, av.open(str(target), "w", format=format) as output:
+    with open_container(cutout.source) as source, av.open(as_file(target), "w", format=format) as output:
         pictures = choose_stream(source)
         streams = {pictures.index: _picture_stream(pictures, output, cutout.source)}
         streams |= add_side_streams(source, output, made)
@@ -125,7 +135,14 @@ def copied(cutout: Cutout, target: Path, format: str) -> Extract:
         _mux(source, output, streams, needed, begin, end)
     made.early_s = float(max(start - begin, Fraction(0)))
     made.late_s = float(max(needed.end * base - end, Fraction(0)))
+    made.short_s = float(end - ended(end, needed.end * base, first, length_s))
     return made
+
+
+def as_file(path: Path) -> str:
+    """A name that FFmpeg takes for a local file's: it reads what stands before a colon, as in ``12:30.mp4``, as a
+    protocol."""
+    return f"file:{path.absolute()}"
 
 
 def _picture_stream(pictures: VideoStream, output: OutputContainer, source: Path) -> Stream:
@@ -136,6 +153,12 @@ def _picture_stream(pictures: VideoStream, output: OutputContainer, source: Path
         raise MediaError(
             f"{name} does not go into a {output.format.name} file: name it *{source.suffix} or *.mkv, or {EXACT}"
         ) from None
+
+
+def ended(end: Fraction, shown: Fraction, first: Fraction, length_s: float) -> Fraction:
+    """``end``, or where the source ends before. ``shown``: until when the last picture is shown by its own account,
+    which may be less than it stands; ``first``: the first picture's time; ``length_s``: by the header (0: unknown)."""
+    return min(end, max(shown, first + Fraction(length_s)))
 
 
 def first_shown(path: Path) -> Fraction:
@@ -191,18 +214,25 @@ def _needed(source: InputContainer, pictures: VideoStream, first: int, last: int
 
 
 def add_side_streams(source: InputContainer, output: OutputContainer, made: Extract) -> dict[int, Stream]:
-    """Streams of ``output`` for the sound and subtitles it takes, by their index in ``source``; the others are noted as
-    left out."""
+    """Streams of ``output`` for the sound and subtitles it takes, by their index in ``source``; all others but the
+    pictures that are cut are noted as left out."""
     streams: dict[int, Stream] = {}
+    pictures = choose_stream(source).index
     for stream in source.streams:
+        if stream.index == pictures:
+            continue
         if stream.type not in ("audio", "subtitle"):
+            made.left_out.append(_named(stream))
             continue
         try:
             streams[stream.index] = output.add_stream_from_template(stream, opaque=True)
         except (AttributeError, *READ_FAULTS):
-            name = stream.codec_context.name if stream.codec_context else "unknown"
-            made.left_out.append(f"{stream.type} ({name})")
+            made.left_out.append(_named(stream))
     return streams
+
+
+def _named(stream: Stream) -> str:
+    return f"{stream.type} ({stream.codec_context.name})" if stream.codec_context else str(stream.type)
 
 
 def side_packet(packet: Packet, start: Fraction, end: Fraction) -> Packet | None:
@@ -297,4 +327,10 @@ def _explained(error: BaseException, cutout: Cutout, target: Path) -> Exception:
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
         return OSError(code, os.strerror(code), str(target))
-    return MediaError(f"{cutout.source}: {explain(cutout.source, error)}")
+    if isinstance(error, MediaError) or getattr(error, "filename", None) == str(cutout.source.absolute()):
+        return MediaError(f"{cutout.source}: {explain(cutout.source, error)}")
+    # A source that cannot be opened has said so already.
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return MediaError(
+        f"{target} cannot be written from {cutout.source} ({said}): name another place, or *.mkv, or {EXACT}"
+    )

@@ -22,7 +22,16 @@ from ivsearch.media.colour import orientation
 from ivsearch.media.container import open_container
 from ivsearch.media.decode import Picture, Video
 from ivsearch.media.excerpt import can_seek, sought
-from ivsearch.media.extract import EDIT_LISTS, Cutout, Extract, add_side_streams, first_shown, side_packet
+from ivsearch.media.extract import (
+    EDIT_LISTS,
+    Cutout,
+    Extract,
+    add_side_streams,
+    as_file,
+    ended,
+    first_shown,
+    side_packet,
+)
 from ivsearch.media.straight import all_pictures
 
 ENCODERS = {
@@ -50,7 +59,7 @@ def encoded(cutout: Cutout, target: Path, format: str) -> Extract:
     with (
         Video(cutout.source) as video,
         open_container(cutout.source) as beside,
-        av.open(str(target), "w", format=format) as output,
+        av.open(as_file(target), "w", format=format) as output,
     ):
         shown = _pictures(video, offset, start, end)
         first = next(shown, None)
@@ -59,7 +68,7 @@ def encoded(cutout: Cutout, target: Path, format: str) -> Extract:
         stream = _picture_stream(video, first.frame, output, format)
         sides = add_side_streams(beside, output, made)
         output.metadata.update(beside.metadata)
-        pictures = _encoded(video, first, shown, stream, start, end)
+        pictures = _encoded(video, first, shown, stream, start, end, offset, made)
         for packet in heapq.merge(pictures, _beside(beside, sides, start, end, format), key=_time):
             output.mux(packet)
     return made
@@ -119,8 +128,16 @@ def _picture_stream(video: Video, first: VideoFrame, output: OutputContainer, fo
 
 
 def _encoded(
-    video: Video, first: Picture, more: Iterator[Picture], stream: VideoStream, start: Fraction, end: Fraction
+    video: Video,
+    first: Picture,
+    more: Iterator[Picture],
+    stream: VideoStream,
+    start: Fraction,
+    end: Fraction,
+    offset: Fraction,
+    made: Extract,
 ) -> Iterator[Packet]:
+    """Notes in ``made`` when the source ends before ``end``: its last picture is not to stand until then."""
     base = Fraction(stream.codec_context.time_base)
     begins: list[int] = []
     waiting: list[Packet] = []
@@ -133,21 +150,27 @@ def _encoded(
         frame.pts, frame.time_base, frame.pict_type = begins[-1], base, 0
         return stream.encode(frame)
 
-    def timed(packet: Packet, *, ended: bool) -> Packet:
+    def timed(packet: Packet, until: Fraction | None = None) -> Packet:
         # Encoders guess how long a picture stands; with a varying rate they guess wrong, and the last one ends it all.
         later = [begin for begin in begins if begin > (packet.pts or 0)]
-        if later or ended:
-            packet.duration = max(1, (min(later) if later else round((end - start) / base)) - (packet.pts or 0))
+        if later:
+            packet.duration = max(1, min(later) - (packet.pts or 0))
+        elif until is not None:
+            packet.duration = max(1, round((until - start) / base) - (packet.pts or 0))
         return packet
 
+    last = first
     waiting += encode(first)
-    for picture in more:
-        waiting += encode(picture)
+    for last in more:
+        waiting += encode(last)
         while len(waiting) > 1:
-            yield timed(waiting.pop(0), ended=False)
+            yield timed(waiting.pop(0))
     waiting += stream.encode(None)
+    stands_s = last.duration * video.time_base or 1 / (video.rate or Fraction(25))
+    until = ended(end, last.pts * video.time_base + stands_s, offset, video.header_duration_s)
+    made.short_s = float(end - until)
     for packet in waiting:
-        yield timed(packet, ended=True)
+        yield timed(packet, until)
 
 
 def _upright(frame: VideoFrame) -> VideoFrame:

@@ -240,3 +240,54 @@ def test_times_are_counted_from_the_first_picture_shown(tmp_path: Path) -> None:
     path = barcode.encode(tmp_path / "late.mkv", [90 + n for n in range(90)], Fraction(1, 30), options={"g": "30"})
     made = extract(Cutout(path, 1.0, 2.0), tmp_path / "out.mkv", copied)
     assert same(numbers(made.path), of_frames(30, 60)) and made.early_s == 0.0
+
+
+@pytest.mark.parametrize("write", [copied, encoded])
+def test_it_ends_with_its_source_and_says_so(plain_clip: Path, tmp_path: Path, write: Writer) -> None:
+    with av.open(str(plain_clip)) as container:
+        length_s = container.duration / av.time_base
+    made = extract(Cutout(plain_clip, 1.0, 1000.0), tmp_path / "out.mp4", write)
+    assert 1000.0 - made.short_s == pytest.approx(length_s, abs=0.05)
+    with av.open(str(made.path)) as container:
+        assert container.duration / av.time_base == pytest.approx(length_s - 1.0, abs=0.05)
+    made = extract(Cutout(plain_clip, 1.0, 2.0), tmp_path / "within.mp4", write)
+    assert made.short_s == 0.0
+
+
+@pytest.mark.parametrize("write", [copied, encoded])
+def test_a_name_with_a_colon_is_no_protocol(
+    plain_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Writer
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert extract(Cutout(plain_clip, 1.0, 2.0), Path("12:30 100%23.mp4"), write).path.stat().st_size > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["12:30 100%23.mp4"]
+
+
+def test_a_fault_of_the_output_is_not_explained_by_the_source(plain_clip: Path, tmp_path: Path) -> None:
+    def fails(cutout: Cutout, target: Path, format: str) -> None:
+        target.mkdir()
+        try:
+            copied(cutout, target, format)
+        finally:
+            target.rmdir()
+
+    with pytest.raises(
+        MediaError,
+        match=r"out\.mp4 cannot be written from .* \(Is a directory\): name another place, or \*\.mkv, or cut it",
+    ):
+        extract(Cutout(plain_clip, 1.0, 2.0), tmp_path / "out.mp4", fails)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("write", [copied, encoded])
+def test_what_else_the_source_holds_is_named(plain_clip: Path, tmp_path: Path, write: Writer) -> None:
+    source = tmp_path / "source.mkv"
+    with av.open(str(plain_clip)) as given, av.open(str(source), "w") as output:
+        first, second = (output.add_stream_from_template(given.streams.video[0]) for _ in range(2))
+        output.add_attachment("notes.txt", "text/plain", b"notes")
+        first.disposition, second.disposition = av.stream.Disposition.default, av.stream.Disposition(0)
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = first
+                output.mux(packet)
+    made = extract(Cutout(source, 0.0, 1.0), tmp_path / "out.mkv", write)
+    assert sorted(made.left_out) == ["attachment", "video (h264)"]
