@@ -10,7 +10,7 @@ import av
 
 from ivsearch.domain import TextLine
 from ivsearch.errors import MediaError, UsageError, WeightsError
-from ivsearch.media.container import READ_FAULTS, open_container
+from ivsearch.media.container import READ_FAULTS, choose_stream, open_container
 from ivsearch.media.faults import explain
 from ivsearch.media.subtitles import plain
 
@@ -76,9 +76,11 @@ def _sound_offset_s(path: Path) -> float | None:
     with open_container(path) as container:
         if not container.streams.audio:
             return None
-        sound, pictures = container.streams.audio[0], container.streams.video
-        begin_s = [_begin_s(stream) for stream in (sound, *pictures[:1])]
-        return begin_s[0] - begin_s[-1]
+        sound_s = _begin_s(container.streams.audio[0])
+        try:
+            return sound_s - _begin_s(choose_stream(container))
+        except MediaError:
+            return 0.0  # no pictures but a cover
 
 
 def _begin_s(stream: av.stream.Stream) -> float:
