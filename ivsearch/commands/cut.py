@@ -59,18 +59,22 @@ def command(
         raise click.UsageError("--rank goes with --query TEXT")
     cutouts = _found(query, rank or (1,), library) if query is not None else _named(hits, library)
     # Here, so that `ivsearch cut --help` need not wait for FFmpeg.
-    from ivsearch.media.extract import copied, extract
+    from ivsearch.media.extract import check_target, copied, extract
     from ivsearch.media.reencode import encoded
 
+    targets = _targets(cutouts, Path(output), exact)
+    # All before the first is written: what cannot be done is said at once.
+    for cutout, target in zip(cutouts, targets, strict=True):
+        check_target(cutout, target, force=force)
     made = [
         extract(cutout, target, encoded if exact else copied, force=force)
-        for cutout, target in zip(cutouts, _targets(cutouts, Path(output), exact), strict=True)
+        for cutout, target in zip(cutouts, targets, strict=True)
     ]
     if as_json:
         echo_json({"files": [_document(cutout, each) for cutout, each in zip(cutouts, made, strict=True)]})
         return
     for cutout, each in zip(cutouts, made, strict=True):
-        click.echo(f"{short_path(each.path)}  {_span(cutout)} of {short_path(cutout.source)}{_notes(each)}")
+        click.echo(f"{short_path(each.path)}  {_span(cutout, each)} of {short_path(cutout.source)}{_notes(each)}")
 
 
 def _named(hits: tuple[str, ...], library: str | None) -> list[Cutout]:
@@ -143,8 +147,20 @@ def _targets(cutouts: list[Cutout], output: Path, exact: bool) -> list[Path]:
         return [output]
     if output.suffix and not output.is_dir():
         raise click.UsageError(f"{output} is one file for {len(cutouts)} hits: name a folder")
-    output.mkdir(parents=True, exist_ok=True)
-    return [output / _name(cutout, exact) for cutout in cutouts]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise click.UsageError(
+            f"{output} cannot be a folder, a file is in its place: name another folder, or a file such as {output}.mp4"
+        ) from None
+    targets: list[Path] = []
+    for cutout in cutouts:
+        first = target = output / _name(cutout, exact)
+        number = 2
+        while target in targets:  # files of one name in several folders, cut at the same times
+            target, number = first.with_stem(f"{first.stem} ({number})"), number + 1
+        targets.append(target)
+    return targets
 
 
 def _name(cutout: Cutout, exact: bool) -> str:
@@ -158,8 +174,10 @@ def _name(cutout: Cutout, exact: bool) -> str:
     return f"{cutout.source.stem}-{cutout.start_s:.1f}-{cutout.end_s:.1f}{suffix}"
 
 
-def _span(cutout: Cutout) -> str:
-    return "copy" if cutout.end_s <= cutout.start_s else f"{clock(cutout.start_s)}–{clock(cutout.end_s)}"
+def _span(cutout: Cutout, made: Extract) -> str:
+    if cutout.end_s <= cutout.start_s:
+        return "copy"
+    return f"{clock(cutout.start_s)}–{clock(cutout.end_s - made.short_s)}"
 
 
 def _notes(made: Extract) -> str:
@@ -168,6 +186,8 @@ def _notes(made: Extract) -> str:
         notes.append(f"starts {made.early_s:.1f} s earlier at a key frame; --exact cuts there")
     if made.late_s >= 0.05:
         notes.append(f"ends {made.late_s:.1f} s later")
+    if made.short_s >= 0.05:
+        notes.append(f"the source ends {made.short_s:.1f} s before what was asked for")
     if made.left_out:
         notes.append(f"without {', '.join(made.left_out)}")
     return f"  ({'; '.join(notes)})" if notes else ""
@@ -178,7 +198,7 @@ def _document(cutout: Cutout, made: Extract) -> dict[str, Any]:
         "path": str(made.path),
         "source": str(cutout.source),
         "start_s": round(cutout.start_s, 3),
-        "end_s": round(cutout.end_s, 3),
+        "end_s": round(cutout.end_s - made.short_s, 3),
         "early_s": round(made.early_s, 3),
         "late_s": round(made.late_s, 3),
         "left_out": made.left_out,

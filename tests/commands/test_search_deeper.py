@@ -92,7 +92,8 @@ def test_what_follows_what(run: Run, folder: Path) -> None:
         (["a", "--then", "b", "--within", "soon"], "'soon' is not a length of time"),
         (["a", "--new"], "--new goes with a saved query: `ivsearch search @NAME --new`"),
         (["@mine", "--kind", "video"], "@mine is run as it was saved: leave the other options of the query out"),
-        (["@mine"], "there is no saved query 'mine'"),
+        (["@mine"], "none is saved yet (search … --save NAME). To search for the words, write text:@mine"),
+        (["a cat", "--save", "a/b"], "'a/b' cannot be the name of a query"),
         (["--open", "a cat"], "--open takes the rank of a hit, not 'a cat': write --open=1, or --open after the text"),
         (["a cat", "--open", "0"], "--open takes the rank of a hit, not '0'"),
     ],
@@ -110,7 +111,7 @@ def test_queries_are_saved_listed_run_and_forgotten(run: Run, own: Path) -> None
     assert json.loads(again.out) == json.loads(asked.out) and len(names(again)) == 2
     assert len(names(run("search", "@cats", "-k", 1, "--library", own, "--json"))) == 1
     taken = run("search", "a dog", "--library", own, "--save", "cats")
-    assert taken.code == 2 and "a query 'cats' is saved already" in taken.err
+    assert taken.code == 2 and "a query 'cats' is saved already" in taken.err and not taken.out
     assert run("queries", "--library", own).out == '@cats  "a cat" - 2:"snow" --kind video\n'
     assert run("queries", "show", "@cats", "--library", own).out == '"a cat" - 2:"snow" --kind video\n'
     shown = json.loads(run("queries", "show", "cats", "--json", "--library", own).out)
@@ -192,7 +193,14 @@ def test_a_player_of_ones_own_and_no_shell(
     assert arguments_of(players, "mine") == expected and not list(tmp_path.rglob("bad"))
     monkeypatch.setenv("IVSEARCH_PLAYER", "mine --from {start_s}")
     done = run("search", "a person", "--library", tmp_path / "library", "--open")
-    assert done.code == 2 and "the setting player must hold {path}" in done.err
+    assert done.code == 2 and "the setting player must hold {path}" in done.err and not done.out
+    for player, message in (
+        ("mine --at {start} {path}", "the setting player holds {start}; known are {path}, {start_s}, {end_s}"),
+        ("mine '{path}", "the setting player cannot be read (No closing quotation): close its quotes"),
+    ):
+        monkeypatch.setenv("IVSEARCH_PLAYER", player)
+        done = run("search", "a person", "--library", tmp_path / "library", "--open")
+        assert done.code == 2 and message in done.err and not done.out
     monkeypatch.setenv("IVSEARCH_PLAYER", "nowhere {path}")
     done = run("search", "a person", "--library", tmp_path / "library", "--open")
     assert done.code == 1 and "cannot start nowhere (No such file or directory): check the setting" in done.err
@@ -209,6 +217,13 @@ def test_without_a_player_the_desktop_opens_it(run: Run, folder: Path, players: 
     none = run("search", "a cat", "--kind", "video", "--library", folder, "--open")
     assert none.code == 1 and "install mpv or vlc, or set `player` in ivsearch.toml" in none.err
     viewer = "open" if sys.platform == "darwin" else "xdg-open"
+    photo = ("search", "a cat", "--kind", "image", "--library", folder, "--open", "--json")
+    none = run(*photo)
+    assert none.code == 1 and f"photos are opened by {viewer}, as the desktop would, or by mpv: install" in none.err
+    stand_in(players, "mpv")
+    shown = json.loads(run(*photo).out)["hits"][0]["path"]
+    assert arguments_of(players, "mpv") == ["--image-display-duration=inf", shown]
+    (players / "mpv").unlink()
     stand_in(players, viewer)
     done = run("search", "a cat", "--kind", "video", "--library", folder, "--open")
     assert f"{viewer} opens it at the beginning: go to 0:" in done.err and done.code == 0
@@ -247,6 +262,29 @@ def test_a_rank_is_the_one_that_search_shows(run: Run, folder: Path, tmp_path: P
     assert made == [(hit["path"], pytest.approx(hit["moment"]["start_s"], abs=1e-3)) for hit in hits[:3]]
     done = run("cut", "--query", "zxqv 9371", "-o", tmp_path / "none", "--library", folder)
     assert done.code == 0 and "nothing stands out as a match" in done.err
+
+
+def test_files_of_one_name_are_cut_into_files_of_their_own(run: Run, sample_media: Path, tmp_path: Path) -> None:
+    for name in ("d1", "d2"):
+        (tmp_path / name).mkdir()
+        shutil.copy(sample_media / "call.mp4", tmp_path / name / "v.mp4")
+    spans = [f"{tmp_path / name / 'v.mp4'}@0-1" for name in ("d1", "d2", "d2")]
+    for more in ([], ["--force"]):
+        assert run("cut", *spans, "-o", tmp_path / "out", *more).code == 0
+        there = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert there == ["v-0.0-1.0 (2).mp4", "v-0.0-1.0 (3).mp4", "v-0.0-1.0.mp4"]
+    (tmp_path / "out" / "v-0.0-1.0.mp4").unlink()
+    assert "(2).mp4 is there already" in " ".join(run("cut", *spans, "-o", tmp_path / "out").err.split())
+    assert not (tmp_path / "out" / "v-0.0-1.0.mp4").exists()  # all are looked at before the first is written
+
+
+@pytest.mark.parametrize("name", ["afile", "afile/sub"])
+def test_a_file_where_a_folder_is_to_be(run: Run, sample_media: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "afile").write_text("mine")
+    done = run("cut", f"{sample_media / 'call.mp4'}@0-1", "-o", tmp_path / name)
+    said = " ".join(done.err.split())
+    assert done.code == 2 and "a file is in its place: name another folder, or a file such as" in said
+    assert (tmp_path / "afile").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
