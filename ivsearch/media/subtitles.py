@@ -59,6 +59,10 @@ _BOMS = (
 )
 _TAGS = re.compile(r"\{[^{}]*\}|</?[A-Za-z][^<>]*>|<\d[\d:.]*>")
 _SPACES = re.compile(r"\s+")
+# Thai, Lao, Burmese, Khmer, Chinese, Japanese: no space says where a word ends.
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
 
 
 def read_subtitles(path: Path, language: str = "") -> list[TextLine]:
@@ -79,7 +83,10 @@ def read_transcript(path: Path) -> tuple[str, list[TextLine]]:
         document = json.loads(_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise MediaError(f"not JSON: {error}") from error
-    segments = _segments(document)
+    try:
+        segments = _segments(document)
+    except OverflowError as error:
+        raise MediaError(f"no transcript: a time in it is beyond all bounds ({error})") from error
     if segments is None:
         raise MediaError("no transcript: it has neither `segments` nor `transcription` with times and text")
     named = document.get("language") or _inside(document, "result", "language") if isinstance(document, dict) else ""
@@ -187,9 +194,15 @@ def said_once(lines: Sequence[TextLine]) -> list[TextLine]:
 def _grows(row: str, shown: dict[str, int], kept: Sequence[TextLine], line: TextLine) -> str | None:
     """The row on the screen that this one is a longer form of, word by word as it is spoken."""
     for old, at in shown.items():
-        if row.startswith(old) and line.start_s <= kept[at].end_s + 0.1:
+        if _begins(row, old) and line.start_s <= kept[at].end_s + 0.1:
             return old
     return None
+
+
+def _begins(row: str, old: str) -> bool:
+    """Whether the row has the words of the old one, and then others: "Somebody" does not begin with "So"."""
+    seam = row[len(old) - 1 : len(old) + 1]
+    return row.startswith(old) and (" " in seam or _UNSPACED.search(seam) is not None)
 
 
 def _lasting(line: TextLine, end_s: float) -> TextLine:

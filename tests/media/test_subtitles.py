@@ -8,7 +8,7 @@ import pytest
 from ivsearch.domain import Modality, TextLine
 from ivsearch.errors import MediaError
 from ivsearch.media.sidecars import sidecars
-from ivsearch.media.subtitles import MAX_BYTES, decoded, read_subtitles, read_transcript
+from ivsearch.media.subtitles import MAX_BYTES, decoded, read_subtitles, read_transcript, said_once
 
 SAYINGS = {
     "en": "Where is the library? – Thank you, “friend”.",
@@ -132,6 +132,22 @@ def test_captions_that_roll_up_are_said_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ("So", "Somebody help me", ["So", "Somebody help me"]),
+        ("No", "Nothing", ["No", "Nothing"]),
+        ("So", "So help me", ["So help me"]),
+        ("灯台", "灯台守は", ["灯台守は"]),
+        ("สวัส", "สวัสดี", ["สวัสดี"]),
+        ("学习", "学习Python", ["学习Python"]),
+    ],
+)
+def test_captions_grow_by_whole_words(first: str, second: str, kept: list[str]) -> None:
+    lines = said_once([TextLine(0, 1, first), TextLine(1, 2, second)])
+    assert [line.text for line in lines] == kept
+
+
+@pytest.mark.parametrize(
     ("name", "data", "message"),
     [
         ("a.srt", b"", "no subtitles can be read in it: is it SRT text"),
@@ -187,6 +203,11 @@ def test_a_transcript_with_values_no_database_takes(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ('{"id": "x", "title": "y"}', "no transcript: it has neither"),
         ("[1]", "no transcript"),
+        (f'{{"segments": [{{"start": 0, "end": {"9" * 400}, "text": "x"}}]}}', "a time in it is beyond all bounds"),
+        (
+            f'{{"transcription": [{{"offsets": {{"from": 0, "to": {"9" * 400}}}, "text": "x"}}]}}',
+            "a time in it is beyond all bounds",
+        ),
     ],
 )
 def test_json_that_is_no_transcript(tmp_path: Path, text: str, message: str) -> None:
