@@ -1,9 +1,11 @@
 """fold: near-duplicates among what was found → one hit with copies.
 
 The same footage encoded anew, scaled, cropped around its middle or brightened is cut into the same Clips, whose frames,
-laid side by side in time, have vectors alike, and whose thumbnails are the same picture. Vectors alone do not tell: two
-takes of one scene are nearer to each other than a poor copy is to its original. How far both lie apart stands in
-benchmarks/LOG.md. Without thumbnails nothing is folded.
+laid side by side in time, have vectors alike, and whose thumbnails are the same picture in every place. Vectors alone
+do not tell: two takes of one scene are nearer to each other than a poor copy is to its original. Nor do whole
+thumbnails: the same room with somebody else in it, or the next slide of one template, is nearly the same picture. A
+copy that is missed costs a place in the list, a hit that is hidden is lost: in doubt nothing is folded. How far all of
+them lie apart stands in benchmarks/LOG.md. Without thumbnails nothing is folded.
 """
 
 from __future__ import annotations
@@ -22,15 +24,18 @@ from ivsearch.store.thumbs import Thumbs
 
 # Correlation of two thumbnails' grey values from which on they are the same picture.
 SAME_PICTURE = 0.98
-# Mean cosine of frames side by side that a copy keeps, however poor.
-SAME_SCENE = 0.5
+# The largest difference of any of their PLACES × PLACES places, in standard deviations of a picture's grey values.
+SAME_PLACE = 0.25
+PLACES = 16
+# Mean cosine of frames side by side that a copy keeps.
+SAME_SCENE = 0.85
 # Of the shorter Clip, this share must have a partner in the other one.
 OVERLAP = 0.6
 # Longer Clips are compared by their first rows, one a STEP_S.
 MOST_ROWS = 120
 STEP_S = 1.0
 # Thumbnails are compared as squares of so many grey values, and with these shares cut off every side.
-SIDE = 32
+SIDE = 64
 MARGINS = (0.0, 0.025, 0.05, 0.075)
 # Standard deviation of grey values (of 255) below which a picture is empty, and like every empty one.
 EMPTY = 4.0
@@ -53,7 +58,7 @@ class Copies:
         if float(one.view @ other.view) < SAME_SCENE * float(np.linalg.norm(one.view) * np.linalg.norm(other.view)):
             return False
         a, b = self._look(one), self._look(other)
-        if a is None or b is None or likeness(a, b) < SAME_PICTURE:
+        if a is None or b is None or not same_picture(a, b):
             return False
         x, y = self._rows(one), self._rows(other)
         return x is not None and y is not None and agreement(x, y) >= SAME_SCENE
@@ -110,9 +115,16 @@ def look_of(thumbnail: Path) -> NDArray[np.float32] | None:
     return np.stack(squares)
 
 
-def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """The highest correlation of one whole picture with the other one, whole or without its margins."""
-    return max(float((a[0] @ b.T).max()), float((b[0] @ a.T).max()))
+def same_picture(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    """Whether one whole picture is the other one, whole or without its margins, in every place. ``a`` and ``b``: as
+    ``look_of`` gives them."""
+    pairs = [*((a[0], part) for part in b), *((b[0], part) for part in a)]
+    likeness, one, other = max(((float(x @ y), x, y) for x, y in pairs), key=lambda each: each[0])
+    if likeness < SAME_PICTURE:
+        return False
+    # Of length 1 they have a standard deviation of 1 / SIDE.
+    apart = (one - likeness * other).reshape(PLACES, SIDE // PLACES, PLACES, SIDE // PLACES) * SIDE
+    return float(np.abs(apart.mean(axis=(1, 3))).max()) < SAME_PLACE
 
 
 def agreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
