@@ -295,7 +295,7 @@ class Catalog:
     def clips(self, clip_ids: Sequence[int]) -> dict[int, Clip]:
         found: dict[int, Clip] = {}
         with self.reader.begin() as connection:
-            for some in parts(clip_ids):
+            for some in parts([clip_id for clip_id in clip_ids if abs(clip_id) <= tables.LARGEST]):
                 rows = connection.execute(sa.select(tables.clip).where(tables.clip.c.clip_id.in_(some)))
                 found |= {row.clip_id: clip_of(row) for row in rows}
         return found

@@ -9,6 +9,8 @@ from sqlalchemy.types import TypeDecorator
 
 # SQLite only counts up by itself on a column that is called INTEGER.
 BIG = BigInteger().with_variant(Integer, "sqlite")
+LARGEST = 2**63 - 1
+"""What such a column holds at most; databases refuse to be asked for more."""
 
 METADATA = MetaData(
     naming_convention={
