@@ -372,7 +372,8 @@ class Library:
         new: bool = False,
     ) -> Hits:
         """Runs a saved query; ``new``: only in Media indexed since it was last run. Notes that it has been run."""
-        saved, space = self.saved_queries.get(name), self._space()
+        saved = self.saved_queries.get(name, f". To search for the words, write text:@{name}")
+        space = self._space()
         last = self.catalog.clip_stamp(space).last_id  # what is indexed while it runs counts as new the next time
         query = dataclasses.replace(saved.query, after_clip=saved.seen.get(space.key)) if new else saved.query
         hits = self.find(query, k=k or saved.k, per_media=per_media or saved.per_media, rerank=rerank)

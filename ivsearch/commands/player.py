@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,6 +23,12 @@ PLAYERS = (
     ("/Applications/VLC.app/Contents/MacOS/VLC", "--start-time={start_s} {path}"),
 )
 """In the order of preference: those that begin at any frame first."""
+
+PLACEHOLDERS = ("{path}", "{start_s}", "{end_s}")
+# The only one of them that shows photos, and goes on showing one.
+PHOTO_VIEWER = ("mpv", "--image-display-duration=inf {path}")
+OPENERS = {"darwin": "open"}
+"""Platform → what opens a file as the desktop would; xdg-open elsewhere."""
 
 # One that fails says so at once; one that plays has not ended by then.
 FAILS_WITHIN_S = 1.0
@@ -50,16 +57,38 @@ def open_hit(hits: Hits, rank: int, player: str) -> Started:
     return started
 
 
+def check_player(player: str) -> list[str]:
+    """The words of the setting ``player``; none where it is empty. Raises UsageError for one that cannot be meant."""
+    try:
+        words = shlex.split(player)
+    except ValueError as error:
+        raise UsageError(f"the setting player cannot be read ({error}): close its quotes") from error
+    if words and "{path}" not in player:
+        raise UsageError('the setting player must hold {path}, such as "mpv --start={start_s} {path}"')
+    unknown = [each for each in re.findall(r"\{\w*\}", player) if each not in PLACEHOLDERS]
+    if unknown:
+        raise UsageError(f"the setting player holds {unknown[0]}; known are {', '.join(PLACEHOLDERS)}")
+    return words
+
+
 def _chosen(hit: Hit, path: Path, player: str) -> Started:
     if hit.kind is MediaKind.VIDEO:
         if player:
-            return Started(_filled(shlex.split(player), hit, path), at_start="{start_s}" in player)
+            return Started(_filled(check_player(player), hit, path), at_start="{start_s}" in player)
         for program, arguments in PLAYERS:
             if found := shutil.which(program):
                 return Started((found, *_filled(arguments.split(), hit, path)), at_start=True)
-    viewer = "open" if sys.platform == "darwin" else "xdg-open"
-    if found := shutil.which(viewer):
+    opener = OPENERS.get(sys.platform, "xdg-open")
+    if found := shutil.which(opener):
         return Started((found, str(path)), at_start=hit.kind is MediaKind.IMAGE)
+    if hit.kind is MediaKind.IMAGE:
+        program, arguments = PHOTO_VIEWER
+        if found := shutil.which(program):
+            return Started((found, *_filled(arguments.split(), hit, path)), at_start=True)
+        raise IvsearchError(
+            f"no program is there to open the photo {hit.path} with: photos are opened by {opener}, as the desktop "
+            f"would, or by {program}: install one of them"
+        )
     raise IvsearchError(
         f"no program is there to open {hit.path} with: install mpv or vlc, or set `player` in ivsearch.toml, such as "
         'player = "mpv --start={start_s} {path}"'
@@ -68,8 +97,6 @@ def _chosen(hit: Hit, path: Path, player: str) -> Started:
 
 def _filled(words: list[str], hit: Hit, path: Path) -> tuple[str, ...]:
     """Each word with its placeholders filled: no shell ever sees the file's name."""
-    if not any("{path}" in word for word in words):
-        raise UsageError('the setting player must hold {path}, such as "mpv --start={start_s} {path}"')
     times = {"{start_s}": f"{hit.moment.start_s:.3f}", "{end_s}": f"{hit.moment.end_s:.3f}"}
     filled = []
     for word in words:

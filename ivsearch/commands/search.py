@@ -162,6 +162,11 @@ def command(
         min_likely=min_likely,
         diverse=diverse,
     ) as lib:
+        # What cannot be done afterwards is told before the search, which may take long.
+        if save is not None:
+            lib.saved_queries.check_new(save)
+        if rank is not None:
+            _check_player(lib.settings.player)
         if saved is not None:
             given = click.get_current_context().get_parameter_source("k") is not ParameterSource.DEFAULT
             hits = lib.find_saved(saved, k=k if given else None, per_media=per_media, rerank=again, new=new)
@@ -193,7 +198,9 @@ def command(
 
 
 def _saved_name(words: tuple[str, ...]) -> str | None:
-    return words[0][1:] if len(words) == 1 and words[0].startswith("@") and len(words[0]) > 1 else None
+    if words == ("@",):
+        raise click.UsageError("name a saved query: @NAME (`ivsearch queries` lists them)")
+    return words[0][1:] if len(words) == 1 and words[0].startswith("@") else None
 
 
 def _rank(text: str | None) -> int | None:
@@ -204,6 +211,12 @@ def _rank(text: str | None) -> int | None:
             f"--open takes the rank of a hit, not {text!r}: write --open=1, or --open after the text"
         )
     return int(text)
+
+
+def _check_player(player: str) -> None:
+    from ivsearch.commands.player import check_player
+
+    check_player(player)
 
 
 def _open(hits: Hits, rank: int, player: str) -> None:

@@ -25,7 +25,7 @@ def read_terms(words: Sequence[str]) -> tuple[Term, ...]:
     """Arguments of a command line → Terms. ``+`` and ``-`` join only as arguments of their own.
 
     Without them all words together are one text, unless the only one is ``clip:ID``, ``text:…``, ``image:FILE`` or the
-    name of a picture file that exists. Raises UsageError with what to write instead.
+    name of a picture file. Raises UsageError with what to write instead.
     """
     if not any(word in SIGNS for word in words):
         return (_alone(words),)
@@ -83,6 +83,8 @@ def check_terms(terms: Sequence[Term]) -> None:
 def _alone(words: Sequence[str]) -> Term:
     if len(words) == 1 and (thing := _thing(words[0])) is not None:
         return thing
+    if len(words) == 1:
+        _check_no_picture(words[0])
     for word in words:
         if len(words) > 1 and (word.startswith("clip:") or _picture(word)) and (thing := _thing(word)) is not None:
             raise UsageError(f"put + or - between {word} and the words: `ivsearch search {word} + at night`")
@@ -95,9 +97,15 @@ def _weighted(text: str, sign: float) -> Term:
     if weight == 0:
         raise UsageError(f"{text!r} has the weight 0: leave it out, or write - before it to have less of it")
     term = _thing(text)
-    if term is None and " " not in text and Path(text).suffix.lower() in IMAGE:
-        raise UsageError(f"{text}: no such file. To search for these words, write text:{text}")
+    if term is None:
+        _check_no_picture(text)
     return replace(term or Term(text), weight=sign * weight)
+
+
+def _check_no_picture(text: str) -> None:
+    """Raises UsageError for the name of a picture where there is none: nobody looks for such a word in pictures."""
+    if " " not in text and Path(text).suffix.lower() in IMAGE:
+        raise UsageError(f"{text}: no such file. To search for these words, write text:{text}")
 
 
 def _thing(text: str) -> Term | None:

@@ -63,21 +63,28 @@ class SavedQueries:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(error) from error
 
-    def get(self, name: str) -> SavedQuery:
-        """Raises UsageError when there is none of that name."""
+    def get(self, name: str, advice: str = "") -> SavedQuery:
+        """Raises UsageError when there is none of that name, with ``advice`` on what else may be meant."""
         saved = self.all()
         if name not in saved:
             known = f"saved are: {', '.join(sorted(saved))}" if saved else "none is saved yet (search … --save NAME)"
-            raise UsageError(f"there is no saved query {name!r}; {known}. To search for the words, write text:@{name}")
+            raise UsageError(f"there is no saved query {name!r}; {known}{advice}")
         return saved[name]
+
+    def check_new(self, name: str) -> None:
+        """Raises UsageError when the name is taken or none."""
+        self._check(name, self.all())
+
+    def _check(self, name: str, table: Mapping[str, SavedQuery]) -> None:
+        if not name.strip() or any(character in name for character in "/@\n") or len(name) > 100:
+            raise UsageError(f"{name!r} cannot be the name of a query: letters, digits and dashes do, without / and @")
+        if name in table:
+            raise UsageError(f"a query {name!r} is saved already: choose another name, or `ivsearch queries rm`")
 
     def add(self, name: str, saved: SavedQuery) -> None:
         """Image files are remembered by their absolute paths. Raises UsageError when the name is taken or none."""
-        if not name.strip() or any(character in name for character in "/@\n") or len(name) > 100:
-            raise UsageError(f"{name!r} cannot be the name of a query: letters, digits and dashes do, without / and @")
         with self._changing() as table:
-            if name in table:
-                raise UsageError(f"a query {name!r} is saved already: choose another name, or `ivsearch queries rm`")
+            self._check(name, table)
             table[name] = replace(saved, query=_absolute(saved.query))
 
     def remove(self, name: str) -> None:

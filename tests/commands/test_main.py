@@ -48,6 +48,9 @@ def test_the_list_of_verbs_is_complete(run: Run) -> None:
     ("arguments", "code", "message"),
     [
         (["nonsense"], 2, "No such command 'nonsense'"),
+        (["serach", "a"], 2, "No such command 'serach'. Do you mean `ivsearch search`?"),
+        (["search", "@"], 2, "name a saved query: @NAME (`ivsearch queries` lists them)"),
+        (["search", "none.jpg"], 2, "none.jpg: no such file. To search for these words, write text:none.jpg"),
         (["search"], 2, "say what to look for: a text, or --image FILE, or --clip ID"),
         (["search", "a", "--image", "b"], 2, "one of them"),
         (["search", "--image", "none.jpg"], 2, "none.jpg: no such file"),

@@ -33,12 +33,11 @@ def beach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ["2:30"],
         ["2:red car"],
         ["rock'n'roll", "-ish", "+1"],
-        ["no.jpg"],
+        ["no.jpg", "here"],
         ["@"],
         ["clips:12"],
         ["text:"],
         ["x" * 5000],
-        ["nul\0.jpg"],
     ],
 )
 def test_one_plain_text_stays_what_it_is(words: list[str]) -> None:
@@ -89,6 +88,8 @@ def test_a_file_whose_name_has_a_region_is_that_file(tmp_path: Path) -> None:
         (["dog", "+", "0:snow"], "'snow' has the weight 0: leave it out, or write - before it"),
         (["dog", "+", "2000:snow"], "cannot weigh 2000: weights are above 0, at most 1000"),
         (["dog", "+", "no.jpg"], r"no\.jpg: no such file. To search for these words, write text:no\.jpg"),
+        (["no.jpg"], r"no\.jpg: no such file. To search for these words, write text:no\.jpg"),
+        (["nul\0.jpg"], "no such file"),
         (["image:no.jpg"], r"no\.jpg: no such picture file"),
         (["clip:twelve"], "'clip:twelve': write clip:ID, or clip:ID@START-END .*write text:clip:twelve"),
         (["clip:12@5-3"], "'clip:12@5-3': write clip:ID, or clip:ID@START-END"),

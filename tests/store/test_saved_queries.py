@@ -58,7 +58,7 @@ def test_images_are_remembered_by_their_absolute_paths(tmp_path: Path, monkeypat
 
 def test_names(tmp_path: Path) -> None:
     queries = SavedQueries(tmp_path)
-    with pytest.raises(UsageError, match=r"no saved query 'mine'; none is saved yet .*write text:@mine"):
+    with pytest.raises(UsageError, match=r"no saved query 'mine'; none is saved yet \(search … --save NAME\)$"):
         queries.get("mine")
     queries.add("mine", SavedQuery(Query("a cat")))
     queries.add("yours", SavedQuery(Query("a dog")))
@@ -66,6 +66,9 @@ def test_names(tmp_path: Path) -> None:
         UsageError, match="a query 'mine' is saved already: choose another name, or `ivsearch queries rm`"
     ):
         queries.add("mine", SavedQuery(Query("a dog")))
+    with pytest.raises(UsageError, match="a query 'mine' is saved already"):
+        queries.check_new("mine")
+    queries.check_new("his")
     assert queries.get("mine").query == Query("a cat")
     with pytest.raises(UsageError, match="there is no saved query 'his'; saved are: mine, yours"):
         queries.remove("his")
