@@ -6,7 +6,7 @@ unit, read off the library (``Gallery``), so that one curve serves every encoder
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,11 +48,18 @@ class Shown:
 
 
 def by_words(
-    wanted: NDArray[np.float32], found: Mapping[MediaId, Sequence[FoundSpan]], gallery: Gallery, among_all: bool
+    wanted: NDArray[np.float32],
+    found: Mapping[MediaId, Sequence[FoundSpan]],
+    gallery: Gallery,
+    among_all: bool,
+    copied: Set[MediaId] = frozenset(),
 ) -> Told:
-    """``wanted`` (dim,) unit; ``found``: the spans of each Media, best first. Not ``among_all``: filters left out what
+    """``wanted`` (dim,) unit; ``found``: the spans of each Media, best first. ``copied``: those that are a copy of
+    another one found, which need not stand out against it. Not ``among_all``: filters left out what
     they must stand out against, so the library's sample stands in for it."""
-    fits = {media_id: _fit(gallery, spans[0].score) for media_id, spans in found.items() if spans}
+    fits = {
+        media_id: _fit(gallery, spans[0].score) for media_id, spans in found.items() if spans and media_id not in copied
+    }
     if not among_all:
         for owner, fit in zip(gallery.sample.owners.tolist(), gallery.fits(wanted).tolist(), strict=True):
             if owner not in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ivsearch.domain import MediaId
+from ivsearch.search.duplicates import Copies, fold
 from ivsearch.search.refine import FoundSpan
 
 
@@ -13,6 +14,21 @@ def collapse(
 ) -> list[tuple[MediaId, FoundSpan]]:
     """The k best spans, best first, at most ``per_media`` of one Media."""
     return ranked(spans, k, per_media)[:k]
+
+
+def distinct(
+    spans: Mapping[MediaId, Sequence[FoundSpan]], k: int, per_media: int | None, copies: Copies | None
+) -> list[tuple[MediaId, FoundSpan]]:
+    """All spans that may be shown when k are, best first, none a copy of a better one. As many of each Media are taken
+    as it needs for k to be left."""
+    counts = [len(of_media) for of_media in spans.values()]
+    limit = per_media or smallest_limit(counts, k)
+    while True:
+        listed = ranked(spans, k, limit)
+        left = fold(listed, copies)
+        if len(left) >= k or per_media is not None or limit >= max(counts, default=0):
+            return left
+        limit = max(limit + 1, smallest_limit(counts, k + len(listed) - len(left)))
 
 
 def ranked(

@@ -29,6 +29,10 @@ SAME_PLACE = 0.25
 PLACES = 16
 # Mean cosine of frames side by side that a copy keeps.
 SAME_SCENE = 0.85
+# Cosine of what stands for two spans below which they are not looked at: each is another choice of its frames.
+SAME_VIEW = 0.7
+# Comparing takes the square of their number.
+MOST_COMPARED = 1000
 # Of the shorter Clip, this share must have a partner in the other one.
 OVERLAP = 0.6
 # Longer Clips are compared by their first rows, one a STEP_S.
@@ -54,9 +58,6 @@ class Copies:
         """Whether two spans of different Media show the same footage. Of each its best Clip is looked at."""
         if (one.clip.start_s == one.clip.end_s) != (other.clip.start_s == other.clip.end_s):
             return False
-        # What stands for two copies is alike, too; of the others no thumbnail need be read.
-        if float(one.view @ other.view) < SAME_SCENE * float(np.linalg.norm(one.view) * np.linalg.norm(other.view)):
-            return False
         a, b = self._look(one), self._look(other)
         if a is None or b is None or not same_picture(a, b):
             return False
@@ -77,22 +78,31 @@ class Copies:
         return self.rows[clip.clip_id]
 
 
-def fold(ranked: Sequence[tuple[MediaId, FoundSpan]], k: int, copies: Copies | None) -> list[tuple[MediaId, FoundSpan]]:
-    """The first k of ``ranked`` (best first) that are no copies of a better one; the copies are in its ``copies``."""
-    if copies is None:
-        return list(ranked[:k])
-    shown: list[tuple[MediaId, FoundSpan]] = []
-    for media_id, span in ranked:
-        others = (i for i, (owner, kept) in enumerate(shown) if owner != media_id and copies.are(span, kept))
-        original = next(others, None)
-        if original is not None:
-            owner, kept = shown[original]
-            shown[original] = (owner, replace(kept, copies=(*kept.copies, (media_id, span))))
-        elif len(shown) < k:
-            shown.append((media_id, span))
+def fold(ranked: Sequence[tuple[MediaId, FoundSpan]], copies: Copies | None) -> list[tuple[MediaId, FoundSpan]]:
+    """What of ``ranked`` (best first) is no copy of a better one; the copies are in its ``copies``. Only the first
+    MOST_COMPARED are looked at."""
+    compared = ranked[:MOST_COMPARED]
+    if copies is None or not compared:
+        return list(ranked)
+    views = np.stack([span.view for _, span in compared])
+    views /= np.maximum(np.linalg.norm(views, axis=1, keepdims=True), 1e-12)
+    # What stands for two copies is alike, too; of the others no thumbnail need be read.
+    alike = views @ views.T >= SAME_VIEW
+    kept = np.zeros(len(compared), bool)
+    folded: dict[int, list[tuple[MediaId, FoundSpan]]] = {}
+    for i, (media_id, span) in enumerate(compared):
+        originals = (int(j) for j in np.flatnonzero(alike[i] & kept) if compared[j][0] != media_id)
+        original = next((j for j in originals if copies.are(span, compared[j][1])), None)
+        if original is None:
+            kept[i] = True
         else:
-            break  # what comes after the last one shown is no copy anybody would miss
-    return shown
+            folded.setdefault(original, []).append((media_id, span))
+    distinct = [
+        (media_id, replace(span, copies=tuple(folded.get(i, ()))))
+        for i, (media_id, span) in enumerate(compared)
+        if kept[i]
+    ]
+    return [*distinct, *ranked[MOST_COMPARED:]]
 
 
 def look_of(thumbnail: Path) -> NDArray[np.float32] | None:

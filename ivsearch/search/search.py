@@ -18,10 +18,10 @@ from ivsearch.scoring.gallery import Gallery, Sample, gallery_of, sample_of
 from ivsearch.scoring.hubness import Hubness
 from ivsearch.scoring.vocabulary import vocabulary_vectors
 from ivsearch.search.calibrate import Shown, Told, by_pictures, by_words, calibrated
-from ivsearch.search.collapse import collapse, ranked
+from ivsearch.search.collapse import collapse, distinct
 from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.diversity import diversify
-from ivsearch.search.duplicates import Copies, fold
+from ivsearch.search.duplicates import Copies
 from ivsearch.search.refine import FoundSpan, Refinement, refine
 from ivsearch.search.sequence import Step, sequences
 from ivsearch.search.terms import check_terms, terms_of
@@ -41,8 +41,8 @@ WIDER = 10
 # Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
 MEDIA_PER_HIT = 10
 MIN_MEDIA = 150
-# Hits wanted to differ are chosen from so many times as many.
-MMR_DEPTH = 5
+# Hits wanted to differ are chosen from so many, whatever their number: more of them begin with the same ones.
+MMR_DEPTH = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,9 @@ class Search:
         # A Clip is the best answer to its own query, and the one nobody asked for.
         found = self._refine(composed, media_ids, {term.clip_id for term in terms}, self._hubness(terms))
         among_all = query.filters == Filters() and query.after_clip is None
-        calibration = self._calibration(terms, composed, found, among_all)
-        # More than k may be shown, where some are copies of others or too much like them.
-        depth = k if self.diverse == 0 else k * MMR_DEPTH
-        copies = None if self.thumbs is None else Copies(self.thumbs, self.frames)
-        distinct = fold(ranked(found, k, per_media), depth, copies)
-        shown = calibrated(diversify(distinct, k, self.diverse), calibration)
+        left = distinct(found, k, per_media, None if self.thumbs is None else Copies(self.thumbs, self.frames))
+        shown = diversify(left[: max(k, MMR_DEPTH)], k, self.diverse)
+        shown = calibrated(shown, self._calibration(terms, composed, found, among_all, left))
         matched = any(span.likely is None or span.likely >= self.min_likely for _, span in shown)
         return Hits(query, self.encoder.space, self._hits(shown), matched)
 
@@ -176,13 +173,19 @@ class Search:
         return gallery_of(self.catalog, self.index, self.encoder)
 
     def _calibration(
-        self, terms: Sequence[Term], composed: Composed, found: Mapping[MediaId, Sequence[FoundSpan]], among_all: bool
+        self,
+        terms: Sequence[Term],
+        composed: Composed,
+        found: Mapping[MediaId, Sequence[FoundSpan]],
+        among_all: bool,
+        left: Sequence[tuple[MediaId, FoundSpan]],
     ) -> Told | Shown | None:
         """None where scores cannot be told apart: in an empty library, or for texts composed with pictures."""
         if all(term.text is None for term in terms):
             return by_pictures(self.sample())
         gallery = self.gallery() if all(term.text is not None for term in terms) else None
-        return None if gallery is None else by_words(composed.wanted, found, gallery, among_all)
+        copied = {media_id for _, span in left for media_id, _ in span.copies} - {each for each, _ in left}
+        return None if gallery is None else by_words(composed.wanted, found, gallery, among_all, copied)
 
     def _hubness(self, terms: Sequence[Term]) -> Hubness | None:
         """Only words are nearer to some pictures than they should be: a picture that is asked for is what it is."""

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ivsearch.domain import Clip, Moment
 from ivsearch.scoring.gallery import Gallery, Sample, measure
 from ivsearch.scoring.hubness import Hubness, Usual
 from ivsearch.scoring.likelihood import chance_lead, lead
-from ivsearch.search.calibrate import by_pictures
+from ivsearch.search.calibrate import by_pictures, by_words
+from ivsearch.search.refine import FoundSpan
 
 
 @pytest.mark.parametrize("n", [6, 30, 400])
@@ -94,3 +96,14 @@ def test_in_a_small_library_a_little_more_or_less_decides_nothing(n: int) -> Non
     likely = np.array([shown.likely("0", score) for score in np.linspace(shown.apart - 0.1, 1.0, 200)])
     assert likely[0] < 0.01 and likely[-1] > 0.85
     assert np.diff(likely).max() < 0.1 and (np.diff(likely) >= 0).all()
+
+
+def test_copies_of_what_is_found_are_no_rivals_of_it() -> None:
+    background = gallery(np.random.default_rng(2), 20)[0]
+    wanted = background.clips[0]
+    best, poor = (FoundSpan(Clip(0, "", 0, 1, 0, 1), 0, 1, score, Moment(0, 1, score)) for score in (0.9, 0.1))
+    alone = by_words(wanted, {"best": [best], "poor": [poor]}, background, True)
+    copied = {f"copy {i}": [best] for i in range(7)}
+    with_copies = by_words(wanted, {"best": [best], "poor": [poor], **copied}, background, True, copied.keys())
+    assert with_copies.likely("best", 0.9) == alone.likely("best", 0.9)
+    assert alone.likely("best", 0.9) > 0.5

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
-from ivsearch.search.duplicates import look_of, same_picture
+from ivsearch.domain import Clip, FrameVectors, Moment
+from ivsearch.search.collapse import distinct
+from ivsearch.search.duplicates import Copies, look_of, same_picture
+from ivsearch.search.refine import FoundSpan
+from ivsearch.store.thumbs import Thumbs
 
 
 def room() -> Image.Image:
@@ -93,3 +98,39 @@ def test_the_next_slide_of_a_template_is_no_copy(place: int, tmp_path: Path) -> 
     assert not is_copy(slide(SLIDE), slide(tuple(lines)), tmp_path)
     lines[place] = ""
     assert not is_copy(slide(SLIDE), slide(tuple(lines)), tmp_path)
+
+
+def library_of(folder: Path) -> tuple[Copies, dict[str, list[FoundSpan]]]:
+    """A video of four scenes, a copy of it that scores a little less, and a photo that scores least."""
+    thumbs, frames, found = Thumbs(folder), {}, {}
+    scenes = [room(), slide(SLIDE), slide(("One", "Two")), with_somebody(room(), *PEOPLE["right"])]
+    vectors = np.eye(5, dtype=np.float16)
+    for clip_id, (media_id, n, less) in enumerate((("video", 4, 0.0), ("copy", 4, 0.01), ("photo", 1, 0.4))):
+        frames[media_id] = FrameVectors(np.arange(n, dtype=float), np.arange(n, dtype=np.int32), vectors[-n:])
+        found[media_id] = []
+        for i in range(n):
+            scene = scenes[i] if n > 1 else room().transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            still = io.BytesIO()
+            scene.resize((320, 200)).save(still, "JPEG", quality=40 if media_id == "copy" else 85)
+            thumbs.save(media_id, float(i), still.getvalue())
+            clip = Clip(10 * clip_id + i, media_id, float(i), float(i + 1), i, 1)
+            score = 0.9 - 0.1 * i - less
+            view = vectors[-n + i].astype(np.float32)
+            found[media_id].append(FoundSpan(clip, i, i + 1, score, Moment(i, i + 1, score), view=view))
+    return Copies(thumbs, frames.get), found
+
+
+def test_as_many_as_are_wanted_are_left_when_copies_are_folded(tmp_path: Path) -> None:
+    copies, found = library_of(tmp_path)
+    for k in range(1, 6):
+        left = distinct(found, k, None, copies)
+        assert len(left) >= k
+        assert left[0][0] == "video" and [media_id for media_id, _ in left[0][1].copies] == ["copy"]
+    assert [media_id for media_id, _ in distinct(found, 9, None, copies)] == ["video"] * 4 + ["photo"]
+    assert [media_id for media_id, _ in distinct(found, 9, 1, copies)] == ["video", "photo"]
+
+
+def test_nothing_is_folded_beyond_what_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies, found = library_of(tmp_path)
+    monkeypatch.setattr("ivsearch.search.duplicates.MOST_COMPARED", 1)
+    assert [media_id for media_id, _ in distinct(found, 9, 1, copies)] == ["video", "copy", "photo"]
