@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -257,6 +258,23 @@ def test_texts_go_with_their_media_and_leave_nothing_in_the_index(
         assert connection.execute("SELECT count(*) FROM text_reading").fetchone() == (0,)
         # FTS5 compares its index with the lines, and fails when they differ.
         connection.execute("INSERT INTO text_index(text_index) VALUES ('integrity-check')")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("insert into text_index(text_index) values ('delete-all')", "lacks 2 lines and has 0 that are gone"),
+        ("drop trigger text_line_removed; delete from text_line where line_id = 1", "lacks 0 lines and has 1"),
+    ],
+)
+def test_an_index_that_does_not_fit_the_lines_is_told(
+    texts: Texts, catalog: Catalog, tmp_path: Path, change: str, complaint: str
+) -> None:
+    texts.put([(track_of(1), [TextLine(0, 1, "storm"), TextLine(1, 2, "light")])])
+    assert list(catalog.complaints()) == []
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        connection.executescript(change)
+    assert [each for each in catalog.complaints() if complaint in each]
 
 
 def test_texts_survive_encoding_again_and_another_space(texts: Texts, catalog: Catalog, store) -> None:
