@@ -87,6 +87,18 @@ def best_in_a_row(
 
     ``starts_s`` and ``ends_s`` (n,) ascend.
     """
+    usable = np.flatnonzero(np.isfinite(values).any(axis=0))
+    if not np.isfinite(values).any(axis=1).all():
+        return None
+    # In an hour of frames a few stand out: only those are gone through.
+    chosen = _best_of_few(values[:, usable], starts_s[usable], ends_s[usable], within_s)
+    return None if chosen is None else usable[chosen].tolist()
+
+
+def _best_of_few(
+    values: NDArray[np.floating], starts_s: NDArray[np.float64], ends_s: NDArray[np.float64], within_s: Sequence[float]
+) -> list[int] | None:
+    """As ``best_in_a_row``."""
     n_steps, n = values.shape
     total = np.array(values[0], np.float64)
     came_from = np.full((n_steps, n), -1)
@@ -102,7 +114,7 @@ def best_in_a_row(
             if window:
                 best[frame], came_from[step, frame] = total[window[0]], window[0]
         total = best + values[step]
-    if not n or not np.isfinite(total.max()):
+    if not np.isfinite(total.max()):
         return None
     chosen = [int(np.argmax(total))]
     for step in range(n_steps - 1, 0, -1):
