@@ -6,6 +6,7 @@ Media is committed when all of it has been read: a run that is stopped goes on w
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.domain import MediaId, MediaKind, Modality, Skipped, TextRead
+from ivsearch.errors import MediaError
 from ivsearch.media.ocr import ScreenReader, Words
 from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, default_workers
 from ivsearch.media.screen_lines import screen_lines
@@ -48,7 +50,7 @@ class _Work:
 class ScreenPass:
     """One run over indexed files. Iterate ``run()``; what it yielded is committed.
 
-    ``make_reader`` is called in each reader's thread. ``on_media(done, total)`` tells how far it is.
+    ``make_reader`` is called once for each reader. ``on_media(done, total)`` tells how far it is.
     """
 
     def __init__(
@@ -72,7 +74,8 @@ class ScreenPass:
 
     def run(self) -> Iterator[TextRead | Skipped]:
         options = self._options
-        self._how = f"{self._make_reader().reading} fps={options.fps:g}"
+        self._spare = [self._make_reader()]
+        self._how = f"{self._spare[0].reading} fps={options.fps:g}"
         jobs = self._jobs()
         if not jobs:
             return
@@ -110,6 +113,9 @@ class ScreenPass:
 
     def _read(self, pixels: NDArray[np.uint8]) -> list[Words]:
         if not hasattr(self._own, "reader"):
+            with contextlib.suppress(IndexError):
+                self._own.reader = self._spare.pop()
+        if not hasattr(self._own, "reader"):
             self._own.reader = self._make_reader()
         reader: ScreenReader = self._own.reader
         return reader.read(pixels)
@@ -124,12 +130,15 @@ class ScreenPass:
         ends_s = [*starts_s[1:], max(media.duration_s, starts_s[-1])] if starts_s else []
         if media.kind is MediaKind.IMAGE:
             starts_s, ends_s = [0.0] * len(starts_s), [0.0] * len(starts_s)
-        frames = [
-            (start_s, end_s, future.result())
-            for start_s, end_s, (_, future) in zip(starts_s, ends_s, work.rows, strict=True)
-        ]
+        frames: list[tuple[float, float, list[Words]]] = []
+        warnings: dict[str, None] = {}
+        for start_s, end_s, (_, future) in zip(starts_s, ends_s, work.rows, strict=True):
+            try:
+                frames.append((start_s, end_s, future.result()))
+            except MediaError as error:
+                warnings[str(error)] = None  # once, for the next frame is as odd
         lines = screen_lines(frames)
         track = TextTrack(media.media_id, Modality.SCREEN)
         # One without words is noted too, so that it is not read again.
         self._texts.put_reading(media.media_id, SCREEN, self._how, [(track, lines)])
-        return TextRead(path, media.media_id, Modality.SCREEN, "", len(lines))
+        return TextRead(path, media.media_id, Modality.SCREEN, "", len(lines), tuple(warnings))

@@ -58,12 +58,12 @@ def font(package: str, name: str) -> str:
 
 
 def signed(source: Path, target: Path, words: str, shown: range) -> None:
-    """The first four seconds of a real video at 10 frames/s, 640 pixels wide, with words over some of its frames."""
+    """Four seconds of frames of a real video at 4 frames/s, 640 pixels wide, with words over some of its frames."""
     face = ImageFont.truetype(font("pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf"), 30)
     with av.open(source) as video, av.open(target, "w") as out:
-        stream = out.add_stream("libx264", rate=10)
+        stream = out.add_stream("libx264", rate=4)
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-        for at, frame in zip(range(40), video.decode(video=0), strict=False):
+        for at, frame in zip(range(16), video.decode(video=0), strict=False):
             image = frame.to_image().resize((640, 360))
             if at in shown:
                 ImageDraw.Draw(image).text((60, 290), words, "white", face, stroke_width=2, stroke_fill="black")
@@ -76,8 +76,10 @@ def signed(source: Path, target: Path, words: str, shown: range) -> None:
 @pytest.fixture(scope="module")
 def footage(sample_media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("footage")
-    for name in ("street.mp4", "cartoon.mp4", "call.mp4", "pet.jpg", "night.jpg"):
-        shutil.copy(sample_media / name, folder)
+    (folder / "shown").mkdir()
+    for name in ("street.mp4", "cartoon.mp4", "call.mp4", "shown/pet.jpg", "shown/night.jpg"):
+        shutil.copy(sample_media / Path(name).name, folder / name)
+    Image.new("RGB", (5000, 2), "grey").save(folder / "shown" / "thin.png")
     (folder / "street.en.srt").write_text(STREET_EN, "cp1252")
     (folder / "call.zh-Hans.vtt").write_text(CALL_ZH, "utf-16")
     (folder / "call.ja.srt").write_text(CALL_JA, "cp932")
@@ -85,18 +87,25 @@ def footage(sample_media: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     segments = [{"start": 0.5, "end": 1.5, "text": " Nobody told the harbour master."}]
     (folder / "cartoon.json").write_text(json.dumps({"language": "en", "segments": segments}))
     (folder / "street.fr.srt").write_bytes(b"\x00\x01 no subtitles")
-    signed(sample_media / "street.mp4", folder / "signs.mp4", SHOWN, range(10, 30))
+    signed(sample_media / "street.mp4", folder / "shown" / "signs.mp4", SHOWN, range(4, 12))
     with Image.open(sample_media / "table.jpg") as photo:
         photo.thumbnail((640, 640))
         face = ImageFont.truetype(font("pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf"), 32)
         ImageDraw.Draw(photo).text((30, 30), SHOWN_ZH, "white", face, stroke_width=2, stroke_fill="black")
-        photo.save(folder / "poster.jpg")
+        photo.save(folder / "shown" / "poster.jpg")
     return folder
 
 
 @pytest.fixture(scope="module")
-def library(footage: Path, mini: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """Indexed without OCR, and then with it: what was there before is read, too."""
+def reader() -> RapidReader:
+    return RapidReader()
+
+
+@pytest.fixture(scope="module")
+def library(
+    footage: Path, mini: Encoder, reader: RapidReader, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Library]:
+    """Indexed without OCR, and then a folder with it: what was there before is read, too."""
     library = library_with(mini, tmp_path_factory.mktemp("library"))
     events = list(library.index([footage]))
     assert {event.path.name: event.reason for event in events if isinstance(event, Skipped)} == {
@@ -104,10 +113,22 @@ def library(footage: Path, mini: Encoder, tmp_path_factory: pytest.TempPathFacto
     }
     read = {event.path.name: event.n_lines for event in events if isinstance(event, TextRead)}
     assert read == {"street.en.srt": 3, "call.zh-Hans.vtt": 2, "call.ja.srt": 1, "cartoon.ar.ass": 2, "cartoon.json": 1}
-    library.settings = replace(library.settings, ocr=True)
-    events = list(library.index())
+    library.settings = replace(library.settings, ocr=True, workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ivsearch.media.ocr.RapidReader", lambda: reader)  # loading it takes a second
+        events = list(library.index([footage / "shown"]))
     assert {event.outcome for event in events if isinstance(event, Ingested)} == {Outcome.UNCHANGED}
-    assert len([event for event in events if isinstance(event, TextRead)]) == 7
+    read_here = {event.path.name: event for event in events if isinstance(event, TextRead)}
+    assert {name: event.n_lines for name, event in read_here.items()} == {
+        "signs.mp4": 1,
+        "poster.jpg": 1,
+        # Photos without words; and one that its reader cannot take, which ends nothing.
+        "pet.jpg": 0,
+        "night.jpg": 0,
+        "thin.png": 0,
+    }
+    assert {name for name, event in read_here.items() if event.warnings} == {"thin.png"}
+    assert "words on screen cannot be read in it: ResizeImgError" in read_here["thin.png"].warnings
     yield library
     library.close()
 
@@ -148,7 +169,7 @@ def test_the_moment_is_when_it_is_said(library: Library) -> None:
 
 
 def test_words_on_screen_have_the_times_they_are_shown(library: Library, footage: Path) -> None:
-    (row,) = [row for row in library.catalog.paths() if row.path == footage / "signs.mp4"]
+    (row,) = [row for row in library.catalog.paths() if row.path == footage / "shown" / "signs.mp4"]
     (shown,) = [line for source, line in Texts(library.catalog).lines(row.media_id, 0, 10) if source is Modality.SCREEN]
     assert shown.text == SHOWN
     # On screen from 1 to 3 s; looked at once a second, until the next frame that is looked at.
@@ -208,26 +229,18 @@ def test_files_that_change_come_and_go_are_noticed_without_decoding(
         assert library.stats().texts == {}
 
 
-def test_reading_the_screen_goes_on_where_it_was_stopped(library: Library) -> None:
-    rows = library.catalog.paths()
+def test_reading_the_screen_goes_on_where_it_was_stopped(library: Library, reader: RapidReader) -> None:
+    rows = [row for row in library.catalog.paths() if row.path.parent.name == "shown"]
     done = dict(Texts(library.catalog).readings("screen"))
-    again = ScreenPass(library.catalog, rows, options=ScreenOptions(fps=1.0), make_reader=RapidReader)
+    assert set(done) == {row.media_id for row in rows}
+    photos = [row for row in rows if row.path.suffix == ".jpg"]
+    again = ScreenPass(library.catalog, rows, options=ScreenOptions(1.0, 1), make_reader=lambda: reader)
     assert list(again.run()) == []
-    other_rate = ScreenPass(library.catalog, rows[:2], options=ScreenOptions(fps=0.5), make_reader=RapidReader).run()
+    other_rate = ScreenPass(library.catalog, photos, options=ScreenOptions(0.5, 1), make_reader=lambda: reader).run()
     assert isinstance(next(other_rate), TextRead)
     other_rate.close()
     now = Texts(library.catalog).readings("screen")
     assert sum(now[media_id] != how for media_id, how in done.items()) == 1
-
-
-def test_real_photos_without_words_give_none(sample_media: Path) -> None:
-    reader = RapidReader()
-    for name in ("pet.jpg", "night.jpg"):
-        with Image.open(sample_media / name) as photo:
-            photo.thumbnail((640, 640))
-            import numpy as np
-
-            assert reader.read(np.asarray(photo.convert("RGB"))) == []
 
 
 @pytest.mark.parametrize(

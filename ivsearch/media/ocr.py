@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.errors import UsageError
+from ivsearch.errors import MediaError, UsageError
 
 MIN_CONFIDENCE = 0.8
 """Words read with less are left out. The figures are in benchmarks/LOG.md."""
@@ -40,7 +40,9 @@ class ScreenReader(Protocol):
     reading: str
 
     def read(self, pixels: NDArray[np.uint8]) -> list[Words]:
-        """``pixels`` (height, width, 3) sRGB → rows from top to bottom. One thread at a time."""
+        """``pixels`` (height, width, 3) sRGB → rows from top to bottom. One thread at a time.
+
+        Raises MediaError when there is no reading this picture."""
         ...
 
 
@@ -67,7 +69,13 @@ class RapidReader:
         )
 
     def read(self, pixels: NDArray[np.uint8]) -> list[Words]:
-        found = self._engine(np.ascontiguousarray(pixels[:, :, ::-1]))  # it wants blue first
+        try:
+            found = self._engine(np.ascontiguousarray(pixels[:, :, ::-1]))  # it wants blue first
+        except MemoryError:
+            raise
+        except Exception as error:  # what its steps raise has no name in common: one picture, not the run
+            why = f"{type(error).__name__} {error}".strip()
+            raise MediaError(f"words on screen cannot be read in it: {why}") from error
         texts: Sequence[str] = getattr(found, "txts", None) or ()
         scores: Sequence[float] = getattr(found, "scores", None) or ()
         return [Words(text.strip(), float(score)) for text, score in zip(texts, scores, strict=True) if text.strip()]
