@@ -18,6 +18,8 @@ from ivsearch.search.region import read_region
 
 SIGNS = {"+": 1.0, "-": -1.0}
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?|\.\d+):\s*(\S.*)", re.DOTALL)
+# A lone text may begin with a time, a proportion or a title: 12:30 news, 16:9, 2001: a space odyssey.
+_WEIGHS_ALONE = re.compile(r"(\d+(\.\d+)?|\.\d+):[^\s\d]")
 _CLIP = re.compile(r"clip:(\d+)(?:@([\d:.hms]+)-([\d:.hms]+))?")
 
 
@@ -25,7 +27,8 @@ def read_terms(words: Sequence[str]) -> tuple[Term, ...]:
     """Arguments of a command line → Terms. ``+`` and ``-`` join only as arguments of their own.
 
     Without them all words together are one text, unless the only one is ``clip:ID``, ``text:…``, ``image:FILE`` or the
-    name of a picture file. Raises UsageError with what to write instead.
+    name of a picture file. A weight before it, as in ``2:"red car"``, changes nothing; where a digit or a space follows
+    the colon, it is none. Raises UsageError with what to write instead.
     """
     if not any(word in SIGNS for word in words):
         return (_alone(words),)
@@ -81,6 +84,9 @@ def check_terms(terms: Sequence[Term]) -> None:
 
 
 def _alone(words: Sequence[str]) -> Term:
+    if _WEIGHS_ALONE.match(" ".join(words)):
+        # What there is nothing to be weighed against counts as always.
+        return replace(_weighted(" ".join(words), 1.0), weight=1.0)
     if len(words) == 1 and (thing := _thing(words[0])) is not None:
         return thing
     if len(words) == 1:

@@ -31,7 +31,9 @@ def beach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ["a + b"],
         ["a - b"],
         ["2:30"],
-        ["2:red car"],
+        ["12:30 news"],
+        ["16:9", "footage"],
+        ["2001: a space odyssey"],
         ["rock'n'roll", "-ish", "+1"],
         ["no.jpg", "here"],
         ["@"],
@@ -71,6 +73,12 @@ def test_signs_of_their_own_join(words: list[str], expected: list[Term]) -> None
     assert list(read_terms(words)) == expected
 
 
+@pytest.mark.parametrize("words", [["2:red car"], ["2:red", "car"], [".5:red car"], ["text:red car"]])
+def test_a_lone_weight_is_no_part_of_the_text(words: list[str]) -> None:
+    assert query_of(read_terms(words)) == Query("red car")
+    assert query_of(read_terms(["text:2:red car"])) == Query("2:red car")
+
+
 def test_a_file_whose_name_has_a_region_is_that_file(tmp_path: Path) -> None:
     os.link("beach.jpg", "beach#1.jpg")
     os.link("beach.jpg", "beach.jpg#0,0,1,1.png")
@@ -85,6 +93,7 @@ def test_a_file_whose_name_has_a_region_is_that_file(tmp_path: Path) -> None:
         (["dog", "-", "+", "cat"], "nothing stands after '-': .*write text:-"),
         (["-"], "nothing stands after '-'"),
         (["-", "snow"], "say also what to look for: there is only what to leave out"),
+        (["0:snow"], "'snow' has the weight 0"),
         (["dog", "+", "0:snow"], "'snow' has the weight 0: leave it out, or write - before it"),
         (["dog", "+", "2000:snow"], "cannot weigh 2000: weights are above 0, at most 1000"),
         (["dog", "+", "no.jpg"], r"no\.jpg: no such file. To search for these words, write text:no\.jpg"),
