@@ -93,10 +93,14 @@ class FlatRows:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k best rows for each of ``vectors`` (m, dim): exact scores and row numbers (m, k), -1 where there are
         no more. ``bits`` as for ClipLists."""
+        vectors = np.ascontiguousarray(vectors)
+        if bits is None:
+            scores, rows = self._index.search(vectors, k)
+            return scores, rows
         parameters = faiss.SearchParameters()
         selector = _selector(bits)
         parameters.sel = selector
-        scores, rows = self._index.search(np.ascontiguousarray(vectors), k, params=parameters)
+        scores, rows = self._index.search(vectors, k, params=parameters)
         return scores, rows
 
 

@@ -224,10 +224,9 @@ class VectorIndex:
                 self._complain()
                 best.append(_best(part.rows.clip_ids[some], rough[start:][: len(some)], ~taken.sound))
                 some, halves = some[taken.sound], halves[taken.sound]
-            if not len(some):
-                continue
-            scores, order = FlatRows(halves).search(vector[None], min(k, len(some)))
-            best.append(Found(part.rows.clip_ids[some[order[0]]], scores[0]))
+            if len(some):
+                scores, order = FlatRows(halves).search(vector[None], min(k, len(some)))
+                best.append(Found(part.rows.clip_ids[some[order[0]]], scores[0]))
         return best[0] if len(best) == 1 else _merged(best, k)
 
     def _complain(self) -> None:
@@ -359,9 +358,11 @@ def _distinct(
     rows: NDArray[np.int64], rough: NDArray[np.float32], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """In the order of the file. Lists that are damaged may name rows twice, or some that there are not."""
-    rows, at = np.unique(rows, return_index=True)
+    order = np.argsort(rows)
+    rows = rows[order]
     there = (rows >= 0) & (rows < n)
-    return rows[there], rough[at[there]]
+    there[1:] &= rows[1:] != rows[:-1]
+    return rows[there], rough[order[there]]
 
 
 def _best(clip_ids: NDArray[np.int64], rough: NDArray[np.float32], chosen: NDArray[np.bool_]) -> Found:
