@@ -194,5 +194,5 @@ text_reading = Table(
     Column("reading", Text, nullable=False),
 )
 
-FOUND_BY = ("text_index", "text_terms", "ix_text_line_tokens")
-"""Names of what only one of the databases has; SQLite's own tables of it begin with them."""
+FOUND_BY = ("text_index", "text_terms", "ix_text_line_tokens", "ix_path_bytes")
+"""Names of what only one of the databases has, made by the migrations; SQLite's own tables of it begin with them."""

@@ -1,5 +1,5 @@
 """Changes of clips are counted and removals logged, so that an index is caught up without comparing everything; whose
-library the catalog is; indexes for counting large tables.
+library the catalog is; indexes for counting large tables, and one for paths below a folder.
 
 Revision: 0002
 Follows: 0001
@@ -51,3 +51,6 @@ def upgrade() -> None:
     op.add_column("identity", sa.Column("library_id", sa.String(32)))
     op.create_index("ix_media_kind", "media", ["kind", "duration_s", "size_bytes"])
     op.create_index("ix_encoding_space_key", "encoding", ["space_key", "n_frames", "n_samples"])
+    if op.get_bind().dialect.name == "postgresql":
+        # Paths are compared by their bytes, which the primary key does not sort by there.
+        op.execute('CREATE INDEX ix_path_bytes ON path (path COLLATE "C", media_id)')
