@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from ivsearch.domain import Hits, Query
 from ivsearch.encode.encoder import Encoder
 from ivsearch.store.catalog import Catalog
-from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
+
+if TYPE_CHECKING:
+    from ivsearch.store.vector_index import VectorIndex
 
 
 class Finder(Protocol):

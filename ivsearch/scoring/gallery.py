@@ -6,6 +6,7 @@ It is the background that makes a score mean something: 0.3 may be much in one S
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,7 +17,9 @@ from ivsearch.encode.encoder import Encoder
 from ivsearch.scoring.hubness import Usual, hubness
 from ivsearch.scoring.vocabulary import vocabulary_vectors
 from ivsearch.store.catalog import Catalog, ClipStamp
-from ivsearch.store.vector_index import VectorIndex
+
+if TYPE_CHECKING:
+    from ivsearch.store.vector_index import VectorIndex
 
 # Enough for means and quantiles to one percent; reading them takes milliseconds.
 SAMPLE = 1000
