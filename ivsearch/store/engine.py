@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,11 +145,23 @@ class Database:
                     f"another ivsearch is writing to the catalog {self.name}, from another folder or machine; wait "
                     "until it ends, or stop it, and run the same command again. Searching works meanwhile"
                 )
-            yield
+            # With the connection the lock is lost: it is asked before anything is written.
+            sa.event.listen(self.writer.engine, "begin", still_there := _asking(connection))
+            try:
+                yield
+            finally:
+                sa.event.remove(self.writer.engine, "begin", still_there)
         finally:
             # Not back into the pool: the lock belongs to the connection.
             connection.invalidate()
             connection.close()
+
+
+def _asking(connection: sa.Connection) -> Callable[[sa.Connection], None]:
+    def ask(_writing: sa.Connection) -> None:
+        connection.execute(sa.select(1))
+
+    return ask
 
 
 def parsed(url: str) -> sa.URL:
@@ -239,7 +251,15 @@ def _postgresql_reader(url: sa.URL) -> sa.Engine:
     return sa.create_engine(url, isolation_level="REPEATABLE READ", connect_args=_CONNECT, pool_pre_ping=True)
 
 
-_CONNECT = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "ivsearch"}
+# A connection that rests for hours, as the one of the lock does, is kept up through firewalls; a server that is gone is
+# noticed within a minute.
+_CONNECT = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "application_name": "ivsearch",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 
 
 _DAMAGED_SCHEMA = ("no such table", "no such column", "has no column", "malformed")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ivsearch.errors import LibraryBusy, LibraryError, UsageError
 from ivsearch.library import Library, open_library
 from ivsearch.settings import Settings
 from ivsearch.store.catalog import Catalog
+from ivsearch.store.engine import WRITER_LOCK
 from tests.postgres import Postgres
 from tests.postgres_server import PASSWORD, USER
 
@@ -213,6 +215,30 @@ def test_two_writers_from_two_folders(
 
 
 # ---- what goes wrong with servers ----
+
+
+def test_a_lock_that_was_lost_is_noticed_before_anything_is_written(empty_url: str) -> None:
+    with closing(Catalog(empty_url)) as catalog, closing(Catalog(empty_url)) as other:
+        held = "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND objid = :name"
+        with catalog.only_writer():
+            catalog.add_space(SPACE)
+            with other.reader.begin() as connection:
+                assert connection.scalars(sa.text(held), {"name": WRITER_LOCK}).all() == [True]
+            with other.only_writer():  # another has it now
+                with pytest.raises(LibraryError, match=r"cannot be used now: .*run the same command again"):
+                    catalog.drop_space(SPACE)
+                assert other.spaces() == [SPACE]
+        with catalog.only_writer():
+            catalog.drop_space(SPACE)
+        assert other.spaces() == []
+
+
+def test_paths_below_a_folder_are_looked_up(empty_url: str) -> None:
+    with closing(Catalog(empty_url)) as catalog, catalog.reader.begin() as connection:
+        connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        below = "path COLLATE \"C\" >= '/a/' AND path COLLATE \"C\" < '/a0'"
+        plan = connection.scalars(sa.text(f"EXPLAIN SELECT * FROM path WHERE path = '/a' OR ({below})")).all()
+        assert not [line for line in plan if "Seq Scan" in line] and "ix_path_bytes" in str(plan)
 
 
 @pytest.mark.parametrize(
