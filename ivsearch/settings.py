@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import tomllib
@@ -104,7 +105,11 @@ def load_settings(
     for folder in folders:
         merged |= _from_file(folder / FILE_NAME)
     merged |= _from_environment(environ)
-    merged |= {name: value for name, value in (flags or {}).items() if value is not None}
+    for name, value in (flags or {}).items():
+        if isinstance(value, float) and math.isnan(value):
+            raise UsageError(f"setting {name!r} must be a number, not nan")
+        if value is not None:
+            merged[name] = value
     return Settings(**merged)
 
 

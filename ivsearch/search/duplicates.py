@@ -91,7 +91,7 @@ def fold(ranked: Sequence[tuple[MediaId, FoundSpan]], copies: Copies | None) -> 
     kept = np.zeros(len(compared), bool)
     folded: dict[int, list[tuple[MediaId, FoundSpan]]] = {}
     for i, (media_id, span) in enumerate(compared):
-        originals = (int(j) for j in np.flatnonzero(alike[i] & kept) if compared[j][0] != media_id)
+        originals = (j for j in np.flatnonzero(alike[i] & kept).tolist() if compared[j][0] != media_id)
         original = next((j for j in originals if copies.are(span, compared[j][1])), None)
         if original is None:
             kept[i] = True

@@ -74,6 +74,10 @@ class Search:
         for an empty query or a Clip that does not exist."""
         if k < 1:
             raise UsageError(f"the number of hits must be at least 1, not {k}")
+        if per_media is not None and per_media < 1:
+            raise UsageError(
+                f"at least 1 hit of one file must be wanted, not {per_media}; None: as few as fill the list"
+            )
         if query.then:
             return self._find_sequences(query, k, per_media)
         # Every step is handed what the one before found; `found` is the spans of each Media, best first.

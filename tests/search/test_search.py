@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ivsearch.domain import Filters, MediaKind, Moment, Query
+from ivsearch.errors import UsageError
 from ivsearch.library import Library
 from ivsearch.scoring.vocabulary import vocabulary
 from ivsearch.search.collapse import collapse
 from ivsearch.search.refine import FoundSpan
+from ivsearch.settings import load_settings
 from ivsearch.store.vector_store import VectorStore
 
 QUERIES = ["a cat", "ein Motorrad", "звёздное небо", "一杯咖啡", "people on the street", "رائد فضاء"]
@@ -103,3 +108,20 @@ def test_a_query_encoded_already_is_not_encoded_again(sample_library: Library, m
     vector = search.encode(Query("a cat"))
     monkeypatch.delattr(type(sample_library.encoder), "encode_texts")
     assert search.find(Query("a cat"), 5, vector=vector) == expected
+
+
+@pytest.mark.parametrize("per_media", [0, -1])
+def test_less_than_one_hit_a_file_is_refused(sample_library: Library, per_media: int) -> None:
+    with pytest.raises(UsageError, match=f"at least 1 hit of one file must be wanted, not {per_media}"):
+        sample_library.search("a cat", per_media=per_media)
+
+
+def test_more_hits_begin_with_the_same_ones(sample_library: Library) -> None:
+    search = replace(sample_library.searcher(), diverse=0.4)
+    few, more = search.find(Query("people"), 3, per_media=1), search.find(Query("people"), 6, per_media=1)
+    assert [hit.media_id for hit in few] == [hit.media_id for hit in more][:3]
+
+
+def test_what_no_setting_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="setting 'min_likely' must be a number, not nan"):
+        load_settings({"min_likely": float("nan")}, environ={}, folders=[tmp_path])
