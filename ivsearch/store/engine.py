@@ -19,6 +19,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from ivsearch.errors import LibraryBusy, LibraryDamaged, LibraryError, UsageError
+from ivsearch.store.wal import keep_damaged, log_of
 
 BACKENDS = ("sqlite", "postgresql")
 SECRETS = ("password", "sslpassword")
@@ -87,6 +88,8 @@ class Database:
             # A share or disc nobody can write to: nothing changes under us, and SQLite need not lock.
             query = {"mode": "ro", "immutable": "1", "uri": "true"}
             self.url = sa.URL.create("sqlite", database=f"file:{quote(str(where.absolute()))}", query=query)
+        if isinstance(where, Path) and not self.read_only:
+            keep_damaged(log_of(where))
         try:
             if self.is_sqlite:
                 # A writer must take the lock when it begins: one that reads first and writes later loses other

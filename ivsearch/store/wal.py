@@ -6,8 +6,16 @@ flipped bit there quietly undoes commits. The layout is described in SQLite's "D
 
 from __future__ import annotations
 
+import filecmp
+import os
 import struct
+from functools import cache
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ivsearch.store.files import set_aside_copy
 
 HEADER_BYTES = 32
 FRAME_HEAD = struct.Struct(">6I")  # page, size of the database after a commit (else 0), two salts, two checksums
@@ -30,6 +38,20 @@ def lost_commits(path: Path) -> int:
         if (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, len(blob)):
             return _lost(blob)
     return 0
+
+
+def log_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
+
+
+def keep_damaged(log: Path) -> tuple[int, Path] | None:
+    """How many commits are lost in the log, and the copy of it that is set aside; None when none is. To be called
+    before anybody opens the database: SQLite then drops what it cannot read, and deletes the log. Raises OSError."""
+    lost = lost_commits(log) if os.access(log.parent, os.W_OK) else 0
+    if not lost:
+        return None
+    kept = (path for path in log.parent.glob(f"{log.name}.damaged*") if filecmp.cmp(path, log, shallow=False))
+    return lost, next(kept, None) or set_aside_copy(log)
 
 
 def _lost(blob: bytes) -> int:
@@ -77,8 +99,23 @@ def _page_bytes(blob: bytes, salts: list[int]) -> int:
 
 
 def _checksum(content: bytes, words: str, sums: tuple[int, int]) -> tuple[int, int]:
-    first, second = sums
-    for one, other in struct.iter_unpack(f"{words}2I", content):
-        first = (first + one + second) & 0xFFFFFFFF
-        second = (second + other + first) & 0xFFFFFFFF
-    return first, second
+    """Each pair of words (a, b) makes (s, t) into (s', t') = (s + a + t, t + b + s'), modulo 2^32. That is linear: what
+    each pair adds to the end is known before, for any number of pairs."""
+    pairs = np.frombuffer(content, f"{words}u4").reshape(-1, 2).astype(np.uint32)
+    steps = _steps(len(pairs))
+    added = np.einsum("nij,nj->i", steps[-2::-1] @ _PAIR, pairs)
+    first, second = steps[-1] @ np.asarray(sums, np.uint32) + added
+    return int(first), int(second)
+
+
+_STATE = np.array([[1, 1], [1, 2]], np.uint32)
+_PAIR = np.array([[1, 0], [1, 1]], np.uint32)
+
+
+@cache
+def _steps(n: int) -> NDArray[np.uint32]:
+    """What 0 to n pairs make of the state, (n + 1, 2, 2): powers of a matrix modulo 2^32."""
+    powers = [np.eye(2, dtype=np.uint32)]
+    for _ in range(n):
+        powers.append(powers[-1] @ _STATE)
+    return np.stack(powers)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ivsearch.store.wal import FRAME_HEAD, HEADER_BYTES, lost_commits
+from ivsearch.store.engine import Database
+from ivsearch.store.wal import FRAME_HEAD, HEADER_BYTES, keep_damaged, lost_commits
 
 PAGE_BYTES = 4096
 FRAME_BYTES = FRAME_HEAD.size + PAGE_BYTES
@@ -65,6 +66,21 @@ def test_what_sqlite_forgets_is_counted(log: Path, tmp_path: Path) -> None:
             frame = max(0, (at - HEADER_BYTES) // FRAME_BYTES)
             # A flip in a frame's own salts or size hides that one commit from us, never those behind it.
             assert lost - 1 <= lost_commits(log) <= lost == frames - frame, at
+
+
+def test_a_damaged_log_is_kept_before_sqlite_drops_it(log: Path) -> None:
+    blob = bytearray(log.read_bytes())
+    blob[HEADER_BYTES + 3 * FRAME_BYTES + 100] ^= 1
+    log.write_bytes(blob)
+    kept = log.with_name("catalog.db-wal.damaged")
+    for _ in range(2):  # once, however often it is looked at
+        assert keep_damaged(log) == (9, kept) and kept.read_bytes() == blob
+    assert len(list(log.parent.glob("*.damaged*"))) == 1
+    database = Database(log.with_name("catalog.db"))
+    with database.reader.begin() as connection:
+        assert connection.exec_driver_sql("select count(*) from t").scalar() == 23
+    database.close()
+    assert keep_damaged(log) is None and kept.read_bytes() == blob
 
 
 def test_a_commit_that_was_being_written_is_none(log: Path) -> None:
