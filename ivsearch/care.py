@@ -8,11 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
 from ivsearch.clips import middle_frame, span_of
-from ivsearch.domain import MediaId, Removed, Space
+from ivsearch.domain import Filters, MediaId, Removed, Space
 from ivsearch.errors import LibraryDamaged
-from ivsearch.store.catalog import Catalog
-from ivsearch.store.files import set_aside, set_aside_copy
+from ivsearch.spaces import filling_command, unknown_vectors
+from ivsearch.store.catalog import Catalog, ClipStamp
+from ivsearch.store.files import set_aside
+from ivsearch.store.generation import CURRENT
 from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
@@ -27,7 +31,7 @@ from ivsearch.store.vector_index import VectorIndex, check_generation
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
 from ivsearch.store.visual_tokens import drop_damaged, forget
-from ivsearch.store.wal import lost_commits
+from ivsearch.store.wal import keep_damaged, log_of
 
 RUN = "`ivsearch repair`, then `ivsearch index`"
 TAKE_UP = "`ivsearch index` fills it again from the vectors, without encoding anything"
@@ -40,6 +44,9 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path], wishes: Wishes
         gone = catalog.paths_below(paths)
         unread = [each.path for each in catalog.skipped() if any(each.path.is_relative_to(path) for path in paths)]
         forgotten = catalog.remove_paths([*(row.path for row in gone), *unread])
+        # At once: nobody looks for them again once their rows are gone.
+        Thumbs(folder / "thumbs").forget(forgotten)
+        forget(folder / VISUAL_TOKENS, forgotten)
         manifest = read_manifest(folder) or Manifest()
         roots = tuple(root for root in manifest.roots if not any(Path(root).is_relative_to(path) for path in paths))
         write_manifest(folder, dataclasses.replace(manifest, roots=roots))
@@ -69,8 +76,8 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
             for complaint in catalog.complaints():
                 told.append(complaint)
                 yield complaint
-            for key in () if bad_manifest else _unknown_vectors(folder, catalog):
-                yield f"the catalog knows nothing of the vectors of {key}; {TAKE_UP}"
+            for key in () if bad_manifest else unknown_vectors(folder, catalog, read_manifest(folder) or Manifest()):
+                yield f"the catalog knows nothing of the vectors of {key}; {_taking_up(folder, key)}"
             for space in catalog.spaces():
                 for unsound in unsound_media(catalog, VectorStore(folder / "vectors", space)):
                     yield f"{unsound.file}: {unsound.reason}{'' if RUN in unsound.reason else f'; run {RUN}'}"
@@ -83,22 +90,21 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
 
 
 def _verify_log(catalog_url: str | Path) -> Iterator[str]:
-    log = _log_of(catalog_url)
-    if log and (lost := lost_commits(log)):
+    if isinstance(catalog_url, Path) and (kept := keep_damaged(log := log_of(catalog_url))):
         yield (
-            f"{log} is damaged: the last {lost} commits in it cannot be read; `ivsearch repair` sets it aside, and "
+            f"{log} is damaged: the last {kept[0]} commits in it cannot be read; it is kept as {kept[1]}, and "
             "`ivsearch index` takes up again what they held"
         )
 
 
-def _log_of(catalog_url: str | Path) -> Path | None:
-    return catalog_url.with_name(f"{catalog_url.name}-wal") if isinstance(catalog_url, Path) else None
-
-
-def _unknown_vectors(folder: Path, catalog: Catalog) -> Iterator[str]:
-    """Keys of Spaces that have vectors and no row: the Catalog was lost and begun anew."""
-    known = {*(space.key for space in catalog.spaces()), *(read_manifest(folder) or Manifest()).dropping}
-    yield from sorted({path.parent.name for path in (folder / "vectors").glob("*/*.seg")} - known)
+def _taking_up(folder: Path, key: str) -> str:
+    """What makes rows of the vectors of a Space again: `index` does so for the active one alone."""
+    manifest = read_manifest(folder) or Manifest()
+    source = manifest.encoders.get(key)
+    if source is None or manifest.active is None or manifest.active.key == key:
+        return TAKE_UP
+    command = f"{filling_command(source, folder)} --no-switch"
+    return f"after `ivsearch index`, `{command}` fills it again; `ivsearch spaces drop {key}` frees them instead"
 
 
 def _damaged_thumbs(folder: Path, catalog: Catalog) -> Iterator[Path]:
@@ -108,13 +114,31 @@ def _damaged_thumbs(folder: Path, catalog: Catalog) -> Iterator[Path]:
 
 
 def _verify_index(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]:
-    if complaint := check_generation(folder / "index" / space.key):
+    before = _state_of_index(folder, catalog, space)
+    complaint = _index_complaint(folder, catalog, space)
+    # A writer who has come meanwhile has taken files away or changed what they should hold.
+    if complaint and before == _state_of_index(folder, catalog, space) and space in catalog.spaces():
         yield f"{complaint}; `ivsearch repair` builds it anew"
-        return
+
+
+def _state_of_index(folder: Path, catalog: Catalog, space: Space) -> tuple[bytes, ClipStamp]:
+    try:
+        current = (folder / "index" / space.key / CURRENT).read_bytes()
+    except FileNotFoundError:
+        current = b""
+    return current, catalog.clip_stamp(space)
+
+
+def _index_complaint(folder: Path, catalog: Catalog, space: Space) -> str:
+    if complaint := check_generation(folder / "index" / space.key):
+        return complaint
     index, stamp = VectorIndex.load(folder / "index", space, mend=False)
     # One that is behind the catalog is no fault: it is caught up by whoever searches.
-    if stamp == catalog.clip_stamp(space) and sorted(index.clip_ids()) != catalog.clip_ids(space):
-        yield f"the index of {space.key} does not hold the clips it says; `ivsearch repair` builds it anew"
+    if stamp != catalog.clip_stamp(space):
+        return ""
+    wanted = catalog.matching_clips(space, Filters())
+    same = np.array_equal(np.sort(index.clip_ids()), wanted)
+    return "" if same else f"the index of {space.key} does not hold the clips it says"
 
 
 def repair(folder: Path, catalog_url: str | Path, wishes: Wishes = WISHES) -> Iterator[str]:
@@ -128,10 +152,10 @@ def repair(folder: Path, catalog_url: str | Path, wishes: Wishes = WISHES) -> It
     # Held to the end: one that began meanwhile would go on in what is set aside.
     with reencoding_lock(folder), writer_lock(folder):
         bad_manifest = any(check_manifest(folder))
-        log = _log_of(catalog_url)
-        if log and lost_commits(log):
+        log = log_of(catalog_url) if isinstance(catalog_url, Path) else None
+        if log and (kept := keep_damaged(log)):
             # A copy: what stands before the damaged place is still needed.
-            yield f"set aside a copy of it, {set_aside_copy(log)}; run `ivsearch index` to take up again what it held"
+            yield f"set aside a copy of {log}, {kept[1]}; run `ivsearch index` to take up again what it held"
         if isinstance(catalog_url, Path) and _is_broken(catalog_url):
             for path in (catalog_url, log, catalog_url.with_name(f"{catalog_url.name}-shm")):
                 if path and path.exists():
@@ -171,7 +195,7 @@ def _repair_manifest(folder: Path, catalog: Catalog) -> Iterator[str]:
 
 def _manifest_from(catalog: Catalog) -> Manifest:
     for space in catalog.spaces():
-        for encoding in catalog.encodings(space).values():
+        for encoding in catalog.encodings_after(space, "", 1).values():
             rate = re.match(r"fps=(\S+)", encoding.sampling)
             return Manifest(active=space, fps=float(rate[1]) if rate else None)
     return Manifest()

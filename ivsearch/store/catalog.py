@@ -266,6 +266,14 @@ class Catalog:
                 found |= {row.media_id: encoding_of(row) for row in rows}
         return found
 
+    def encodings_after(self, space: Space, after_media_id: MediaId, limit: int) -> dict[MediaId, Encoding]:
+        """The next ``limit`` by the ids of their Media: all of a large library, page by page."""
+        encoding = tables.encoding.c
+        query = sa.select(tables.encoding).where(encoding.space_key == space.key, encoding.media_id > after_media_id)
+        with self.reader.begin() as connection:
+            rows = connection.execute(query.order_by(encoding.media_id).limit(limit))
+            return {row.media_id: encoding_of(row) for row in rows}
+
     def clip_stamp(self, space: Space) -> ClipStamp:
         """Read in constant time, however many Clips there are."""
         with self.reader.begin() as connection:

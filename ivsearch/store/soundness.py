@@ -28,27 +28,32 @@ class Unsound:
 
 def unsound_media(catalog: Catalog, vectors: VectorStore) -> Iterator[Unsound]:
     """Those whose vectors cannot be read, or whose rows say something else than their vectors."""
-    space = vectors.space
-    encodings = catalog.encodings(space)
-    media_ids = sorted(encodings)
-    for start in range(0, len(media_ids), MEDIA_AT_A_TIME):
-        some = media_ids[start : start + MEDIA_AT_A_TIME]
-        media, paths = catalog.media(some), catalog.media_paths(some)
+    after = ""
+    while some := catalog.encodings_after(vectors.space, after, MEDIA_AT_A_TIME):
+        after = max(some)
+        for found in _unsound_among(catalog, vectors, sorted(some)):
+            # Once more: a writer may have replaced or forgotten it, or dropped the Space, since its rows were read.
+            yield from _unsound_among(catalog, vectors, [found.media_id])
+
+
+def _unsound_among(catalog: Catalog, vectors: VectorStore, media_ids: Sequence[MediaId]) -> Iterator[Unsound]:
+    with catalog.snapshot():
+        encodings = catalog.encodings(vectors.space, media_ids)
+        media, paths = catalog.media(media_ids), catalog.media_paths(media_ids)
         clips: dict[MediaId, list[Clip]] = {}
-        for clip in catalog.clips_of(space, some):
+        for clip in catalog.clips_of(vectors.space, media_ids):
             clips.setdefault(clip.media_id, []).append(clip)
-        for media_id in some:
-            encoding, of_media = encodings[media_id], clips.get(media_id, [])
-            try:
-                contents = vectors.contents(encoding.record)
-                reason = _misfit(encoding, media.get(media_id), of_media, contents)
-                if not reason and contents.facts and media[media_id] != contents.facts.media:
-                    reason = _unlike_all(catalog, vectors, media[media_id])
-            except LibraryDamaged as error:
-                reason = str(error)
-            if reason:
-                held = paths.get(media_id)
-                yield Unsound(media_id, str(held[0]) if held else f"media {media_id}", reason)
+    for media_id, encoding in encodings.items():
+        try:
+            contents = vectors.contents(encoding.record)
+            reason = _misfit(encoding, media.get(media_id), clips.get(media_id, []), contents)
+            if not reason and contents.facts and media[media_id] != contents.facts.media:
+                reason = _unlike_all(catalog, vectors, media[media_id])
+        except LibraryDamaged as error:
+            reason = str(error)
+        if reason:
+            held = paths.get(media_id)
+            yield Unsound(media_id, str(held[0]) if held else f"media {media_id}", reason)
 
 
 def _misfit(encoding: Encoding, media: Media | None, clips: Sequence[Clip], contents: Contents) -> str:

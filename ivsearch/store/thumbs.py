@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ivsearch.domain import MediaId
@@ -43,8 +44,9 @@ class Thumbs:
     def damaged(self, media_id: MediaId) -> Iterator[Path]:
         """Thumbnails of this Media that are not as they were written."""
         for path in sorted(self._of(media_id).glob("*.jpg")):
-            if not _is_sound(path.read_bytes()):
-                yield path
+            with suppress(FileNotFoundError):  # forgotten meanwhile
+                if not _is_sound(path.read_bytes()):
+                    yield path
 
     def forget(self, media_ids: Iterable[MediaId]) -> None:
         """Deletes the thumbnails of these Media."""
