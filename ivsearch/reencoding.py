@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 
+from ivsearch.clips import cut
 from ivsearch.domain import Ingested, MediaId, Outcome, Skipped
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import LibraryBusy, MediaError, UsageError
@@ -23,10 +24,11 @@ from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.pool import Job
 from ivsearch.pipeline import Done, Failed, Options, Pipeline, Progress, encoded_rows
 from ivsearch.spaces import check_not_dropping, switch
-from ivsearch.store.catalog import Catalog, Encoded, PathRow
+from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow
 from ivsearch.store.coverage import count_media, encoded_media, samplings, unencoded
 from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
+from ivsearch.store.orphans import Orphans
 from ivsearch.store.record_bytes import Facts
 from ivsearch.store.reencoding_state import ReencodingState, Stage, Unread, reencoding_lock, write_state
 from ivsearch.store.refresh import save_index
@@ -103,6 +105,10 @@ class Reencoding:
         self._space = self._encoder.space
         self._like = manifest.active
         self._vectors = VectorStore(self._folder / "vectors", self._space)
+        self._orphans = Orphans(
+            self._vectors,
+            lambda: [encoding.record for encoding in self._catalog.encodings(self._space).values()],
+        )
         self._base = self._options(self._encoder)
         with self._turn():
             self._begin(self._manifest())
@@ -137,6 +143,8 @@ class Reencoding:
                 yield from self._encode(list(group), self._base.sampled_as(sampling))
 
     def _encode(self, media_ids: Sequence[MediaId], options: Options) -> Iterator[Ingested | Skipped]:
+        media_ids = self._adopt(media_ids, options)
+        yield from self._drain()
         pipeline = Pipeline(self._encoder, options, Progress())
         self._began_s, self._frames_before = time.monotonic(), self._state.frames_done
         committed_s = self._began_s
@@ -151,6 +159,29 @@ class Reencoding:
         self._commit(options)
         self._note(Stage.ENCODING)
         yield from self._drain()
+
+    def _adopt(self, media_ids: Sequence[MediaId], options: Options) -> list[MediaId]:
+        """Takes up vectors that are there without a row, as `index` does for its own; returns the Media without."""
+        adopted: dict[MediaId, Encoded] = {}
+        paths = self._catalog.media_paths(media_ids)
+        for media_id in media_ids:
+            has_thumbs = media_id in paths and self._thumbs.has(media_id)
+            orphan = self._orphans.find(media_id, options.sampling) if has_thumbs else None
+            if orphan is None or orphan[1].facts is None:
+                continue
+            (record, contents), media = orphan, orphan[1].facts.media
+            spans = tuple(cut(contents.frames, media.duration_s, options.cutting))
+            if self._thumbs.has_all(media_id, [span.start_s for span in spans]):
+                sizes = len(contents.frames.sample_pts_s), len(contents.frames.kept), len(spans)
+                adopted[media_id] = Encoded(media, (), Encoding(media_id, options.sampling, record, *sizes), spans)
+        if adopted:
+            with self._turn():
+                known = self._catalog.media(list(adopted))
+                rows = [dataclasses.replace(adopted[each], media=known[each]) for each in adopted if each in known]
+                self._catalog.add(self._space, rows)
+            self._events += [_ingested(paths[each.media.media_id][0], each) for each in rows]
+            self._count()
+        return [media_id for media_id in media_ids if media_id not in adopted]
 
     def _jobs(self, media_ids: Sequence[MediaId]) -> Iterator[Job]:
         rows = self._catalog.path_rows(media_ids)

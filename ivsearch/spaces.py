@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class SpaceState:
         return 100.0 * self.media_encoded / self.media_total if self.media_total else 100.0
 
 
-def list_spaces(folder: Path, catalog: Catalog, manifest: Manifest) -> list[SpaceState]:
-    """Every Space, the active one first, then as they were added."""
+def list_spaces(folder: Path, catalog: Catalog, manifest: Manifest, unknown: Sequence[str] = ()) -> list[SpaceState]:
+    """Every Space, the active one first, then as they were added. ``unknown``: keys of more, without rows."""
     known = {space.key: space for space in catalog.spaces()}
     encoded, total = encoded_media(catalog), count_media(catalog)
     order = {key: place for place, key in enumerate(manifest.encoders)}
@@ -66,9 +67,22 @@ def list_spaces(folder: Path, catalog: Catalog, manifest: Manifest) -> list[Spac
             vector_bytes=bytes_below(folder / "vectors" / key),
             index_bytes=bytes_below(folder / "index" / key),
         )
-        for key in {*known, *manifest.dropping}
+        for key in {*known, *manifest.dropping, *unknown}
     ]
     return sorted(states, key=lambda state: (not state.is_active, order.get(state.key, len(order)), state.key))
+
+
+def unknown_vectors(folder: Path, catalog: Catalog, manifest: Manifest) -> list[str]:
+    """Keys of Spaces that have vectors and no row: the Catalog was lost and begun anew."""
+    # Rows come before vectors, and go before them: asked in this order, a Space that comes or goes is no fault.
+    there = sorted({path.parent.name for path in (folder / "vectors").glob("*/*.seg")})
+    known = {*(space.key for space in catalog.spaces()), *manifest.dropping}
+    return [key for key in there if key not in known and any((folder / "vectors" / key).glob("*.seg"))]
+
+
+def droppable(folder: Path, catalog: Catalog, manifest: Manifest) -> list[SpaceState]:
+    """Every Space, and those whose vectors the Catalog knows nothing of."""
+    return list_spaces(folder, catalog, manifest, unknown_vectors(folder, catalog, manifest))
 
 
 def find_space(states: list[SpaceState], wanted: str) -> SpaceState:
@@ -139,7 +153,7 @@ def drop(folder: Path, catalog: Catalog, wanted: str) -> str:
     """
     with writers_turn(folder, catalog):
         manifest = read_manifest(folder) or Manifest()
-        state = find_space(list_spaces(folder, catalog, manifest), wanted)
+        state = find_space(droppable(folder, catalog, manifest), wanted)
         if state.is_active:
             raise UsageError(
                 f"{state.key} is what searches use: switch to another first (ivsearch spaces use KEY), then drop it"
@@ -174,7 +188,11 @@ def check_not_dropping(manifest: Manifest, key: str) -> None:
 
 def adding_command(state: SpaceState, folder: Path) -> str:
     """What to type so that the Space gets what it lacks."""
-    source = state.source or EncoderSource(state.space.encoder if state.space else state.key)
+    return filling_command(state.source or EncoderSource(state.space.encoder if state.space else state.key), folder)
+
+
+def filling_command(source: EncoderSource, folder: Path) -> str:
+    """What to type so that the Space of that encoder gets what it lacks."""
     weights = f" --weights {source.weights}" if source.weights else ""
     preprocess = f" --preprocess {source.preprocess}" if source.preprocess else ""
     return f"ivsearch spaces add --encoder {source.name}{weights}{preprocess} --library {folder}"

@@ -133,10 +133,14 @@ def add(
 
 
 def _add(lib: Library, *, no_switch: bool, as_json: bool) -> None:
+    from ivsearch.encode.table import encoder_row
+
     skipped: list[Skipped] = []
-    added = 0
+    added, before = 0, lib.manifest().active
+    # Nobody who searches by words is to find that no word is understood any more.
+    reads_texts = encoder_row(lib.source.name)[0].reads_texts
     with ReencodingProgress(shown=sys.stderr.isatty()) as progress:
-        for event in lib.add_space(switches=not no_switch, on_progress=progress.update):
+        for event in lib.add_space(switches=reads_texts and not no_switch, on_progress=progress.update):
             if isinstance(event, Skipped):
                 skipped.append(event)
             else:
@@ -154,8 +158,13 @@ def _add(lib: Library, *, no_switch: bool, as_json: bool) -> None:
     else:
         for each in skipped:
             click.echo(skipped_text(each))
+        if active == before == space and not added and not skipped:
+            click.echo(f"{space.key} is in use already, and complete: nothing to do")
+            return
         click.echo(f"{added} media encoded into {space.key}")
-        if active == space:
+        if active == before == space and not skipped:
+            click.echo("searches use it, as before")
+        elif active == space and not skipped:
             click.echo("searches use it now; `ivsearch spaces back` undoes that")
         elif skipped:
             missing = "1 medium has" if len(skipped) == 1 else f"{len(skipped)} media have"
@@ -165,7 +174,8 @@ def _add(lib: Library, *, no_switch: bool, as_json: bool) -> None:
                 f"ivsearch spaces use {space.key} --anyway"
             )
         else:
-            click.echo(f"switch to it with: ivsearch spaces use {space.key}")
+            alone = "" if reads_texts else "it is complete, and finds pictures by pictures only: it has no text side. "
+            click.echo(f"{alone}switch to it with: ivsearch spaces use {space.key}")
     if skipped:
         sys.exit(SOME_SKIPPED)
 
@@ -257,10 +267,10 @@ def back(context: click.Context, library: str | None) -> None:
 @click.pass_context
 def drop(context: click.Context, wanted: str, yes: bool, library: str | None) -> None:
     """Free what a space takes: its vectors, its index, its clips. The media stay, and so do other spaces."""
-    from ivsearch.spaces import find_space
+    from ivsearch.spaces import droppable, find_space
 
     with opened(library=_library_of(context, library)) as lib:
-        state = find_space(lib.spaces(), wanted)
+        state = find_space(droppable(lib.folder, lib.catalog, lib.manifest()), wanted)
         if not yes and not state.is_dropping:
             if not sys.stdin.isatty():
                 raise click.UsageError(f"to drop {state.key} takes --yes where nobody can be asked")

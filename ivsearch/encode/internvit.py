@@ -74,7 +74,8 @@ class InternViTEncoder:
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         raise UsageError(
             f"encoder {self.space.encoder!r} has no text side: of the InternViT family only InternVL-14B has one "
-            "(--encoder internvl-c or internvl-g). Search by an image or a clip instead: --image FILE, --clip ID"
+            "(--encoder internvl-c or internvl-g). Search by an image or a clip instead: --image FILE, --clip ID; "
+            "or go back to the encoder that was used before: `ivsearch spaces back`"
         )
 
 

@@ -33,7 +33,8 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EncoderRow:
-    """One encoder: ``module`` holds its ``load``. ``dim`` is None where it depends on the weights."""
+    """One encoder: ``module`` holds its ``load``. ``dim`` is None where it depends on the weights. Without
+    ``reads_texts`` it finds pictures by pictures alone."""
 
     name: str
     summary: str
@@ -43,6 +44,7 @@ class EncoderRow:
     needs_weights: bool
     module: str
     takes_variant: bool = False
+    reads_texts: bool = True
 
     @property
     def usage(self) -> str:
@@ -87,6 +89,7 @@ ENCODERS: tuple[EncoderRow, ...] = (
         needs_weights=False,
         module="ivsearch.encode.internvit",
         takes_variant=True,
+        reads_texts=False,
     ),
     EncoderRow(
         name="siglip2",

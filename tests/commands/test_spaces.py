@@ -59,7 +59,11 @@ def test_from_one_encoder_to_another_and_back(run: Run, folder: Path, weights: P
     assert done.code == 0 and done.out.startswith("* mini-") and "2 of 2 (100 %)" in done.out
     done = run("spaces", "add", "--encoder", f"internvit:{weights}", "--library", folder)
     assert done.code == 0, done.err
-    assert done.out.startswith("2 media encoded into internvit-") and "searches use it now" in done.out
+    # It knows no words: searches by words go on until somebody asks for it.
+    assert done.out.startswith("2 media encoded into internvit-") and "it has no text side. switch to it" in done.out
+    assert run("spaces", "use", "internvit", "--library", folder).code == 0
+    done = run("spaces", "add", "--encoder", f"internvit:{weights}", "--library", folder)
+    assert done.code == 0 and "is in use already, and complete: nothing to do" in done.out
     document = json.loads(run("spaces", "--json", "--library", folder).out)
     new, old = document["spaces"]
     assert (new["active"], new["previous"], old["active"], old["previous"]) == (True, False, False, True)
@@ -96,7 +100,29 @@ def test_files_that_cannot_be_read_are_named(run: Run, folder: Path, pictures: P
     document = json.loads(run("spaces", "add", "--encoder", f"internvit:{weights}", "--json", "--library", folder).out)
     assert (document["added"], document["active"], len(document["skipped"])) == (0, False, 1)
     away.rename(pictures / "pet.jpg")
-    assert "searches use it now" in run("spaces", "add", "--encoder", f"internvit:{weights}", "--library", folder).out
+    assert "it is complete" in run("spaces", "add", "--encoder", f"internvit:{weights}", "--library", folder).out
+
+
+def test_a_lost_catalog_of_several_spaces(run: Run, folder: Path, pictures: Path, mini: Encoder, weights: Path) -> None:
+    adding = ("spaces", "add", "--encoder", f"internvit:{weights}", "--no-switch", "--library", folder)
+    assert run(*adding).code == 0
+    segments = {path: path.read_bytes() for path in folder.glob("vectors/internvit-*/*.seg")}
+    key = next(iter(segments)).parent.name
+    for lost in range(2):
+        for file in folder.glob("catalog.db*"):
+            file.unlink()
+        with library_with(mini, folder) as library:
+            assert len(list(library.index(pictures))) == 2
+        said = run("verify", "--library", folder).out
+        assert f"`ivsearch {' '.join(map(str, adding[:4]))} --library {folder} --no-switch` fills it again" in said
+        if lost:
+            assert run("spaces", "drop", key, "--library", folder).code == 2
+            assert run("spaces", "drop", key, "--yes", "--library", folder).out == f"dropped {key}\n"
+            assert not (folder / "vectors" / key).exists()
+        else:
+            assert run(*adding).code == 0
+            assert {path: path.read_bytes() for path in folder.glob("vectors/internvit-*/*.seg")} == segments
+        assert run("verify", "--library", folder).out == "sound\n"
 
 
 def test_what_makes_no_sense(run: Run, folder: Path) -> None:
