@@ -52,8 +52,6 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path], wishes: Wishes
         write_manifest(folder, dataclasses.replace(manifest, roots=roots))
         for space in catalog.spaces():
             save_index(folder, catalog, space, wishes)
-        Thumbs(folder / "thumbs").forget(forgotten)
-        forget(folder / VISUAL_TOKENS, forgotten)
     return [Removed(row.path, row.media_id) for row in gone]
 
 
