@@ -159,7 +159,7 @@ class Catalog:
         if not paths:
             return
         rows = [path_row(path) for path in paths]
-        loose_media.note_replaced(connection, rows)
+        loose_media.note_replaced(connection, paths)
         connection.execute(upsert(connection, tables.path), rows)
         for some in parts([row["path"] for row in rows]):
             connection.execute(sa.delete(tables.skipped).where(tables.skipped.c.path.in_(some)))

@@ -9,8 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-CHUNK_BYTES = 1 << 20
-
 
 def replace_file(path: Path, content: bytes) -> None:
     """Writes beside ``path``, fsyncs, renames over it, fsyncs the folder."""
@@ -39,15 +37,6 @@ def sync_file(path: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Makes names created or renamed in it durable."""
     sync_file(folder)
-
-
-def digest_of(path: Path) -> str:
-    """BLAKE2b of the file's bytes, 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def sealed(table: dict[str, Any]) -> bytes:

@@ -9,14 +9,14 @@ import sqlalchemy as sa
 
 from ivsearch.domain import MediaId
 from ivsearch.store import changes, tables
-from ivsearch.store.rows import parts
+from ivsearch.store.rows import PathRow, parts
 from ivsearch.store.upsert import insert
 
 
-def note_replaced(connection: sa.Connection, rows: Sequence[dict]) -> None:
-    """Before rows of paths are written: the Media that those paths hold now, where that is another."""
+def note_replaced(connection: sa.Connection, paths: Sequence[PathRow]) -> None:
+    """Before these paths are written: the Media that those paths hold now, where that is another."""
     path = tables.path.c
-    holds = {row["path"]: row["media_id"] for row in rows}
+    holds = {str(each.path): each.media_id for each in paths}
     for some in parts(list(holds)):
         before = connection.execute(sa.select(path.path, path.media_id).where(path.path.in_(some)))
         if loose := {row.media_id for row in before if row.media_id != holds[row.path]}:

@@ -137,14 +137,6 @@ def forget(folder: Path, media_ids: Iterable[MediaId]) -> None:
             shutil.rmtree(model / media_id[:2] / media_id, ignore_errors=True)
 
 
-def keep_only(folder: Path, media_ids: Iterable[MediaId]) -> None:
-    """Throws away what was seen of every other Media, by any model."""
-    wanted = set(media_ids)
-    for seen in folder.glob("*/??/*"):
-        if seen.name not in wanted:
-            shutil.rmtree(seen, ignore_errors=True)
-
-
 def drop_damaged(folder: Path) -> int:
     """Reads everything, throws away what does not fit its checksum; how much that was."""
     dropped = 0

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ivsearch.store.visual_tokens import VisualTokens, drop_damaged, keep_only
+from ivsearch.store.visual_tokens import VisualTokens, drop_damaged
 
 LIMIT = 200_000
 
@@ -256,16 +256,6 @@ def test_drop_damaged(tokens: VisualTokens) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     assert drop_damaged(tokens.folder) == 1 and drop_damaged(tokens.folder) == 0
     assert [number for number in range(4) if tokens.get(media(number), times(number)) is not None] == [0, 1, 3]
-
-
-def test_keep_only(tokens: VisualTokens) -> None:
-    for key in ("model-a", "model-b"):
-        for number in range(3):
-            VisualTokens(tokens.folder, key, LIMIT).put(media(number), times(number), seen(number))
-    keep_only(tokens.folder, [media(1)])
-    for key in ("model-a", "model-b"):
-        left = VisualTokens(tokens.folder, key, LIMIT)
-        assert [number for number in range(3) if left.get(media(number), times(number)) is not None] == [1]
 
 
 def test_a_full_disk(tokens: VisualTokens) -> None:
