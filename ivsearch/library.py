@@ -356,10 +356,16 @@ class Library:
         """Queries by name, kept in the library."""
         return SavedQueries(self.folder)
 
-    def save_query(self, name: str, query: Query, *, k: int = 10, per_media: int | None = None) -> None:
-        """Keeps a query that has just been run. Raises UsageError when the name is taken."""
-        space = self._space()
-        seen = {space.key: self.catalog.clip_stamp(space).last_id}
+    def last_clip(self) -> int:
+        """The highest clip id there is to search: taken before a query is run, what is indexed meanwhile is new."""
+        return self.catalog.clip_stamp(self._space()).last_id
+
+    def save_query(
+        self, name: str, query: Query, *, k: int = 10, per_media: int | None = None, last_clip: int | None = None
+    ) -> None:
+        """Keeps a query that has been run when ``last_clip()`` was the highest id (None: now). Raises UsageError when
+        the name is taken."""
+        seen = {self._space().key: self.last_clip() if last_clip is None else last_clip}
         self.saved_queries.add(name, SavedQuery(query, k, per_media, seen))
 
     def find_saved(
@@ -374,8 +380,10 @@ class Library:
         """Runs a saved query; ``new``: only in Media indexed since it was last run. Notes that it has been run."""
         saved = self.saved_queries.get(name, f". To search for the words, write text:@{name}")
         space = self._space()
-        last = self.catalog.clip_stamp(space).last_id  # what is indexed while it runs counts as new the next time
+        last = self.last_clip()  # what is indexed while it runs counts as new the next time
         query = dataclasses.replace(saved.query, after_clip=saved.seen.get(space.key)) if new else saved.query
+        if new and space.key not in saved.seen:
+            self.searcher().complain(f"@{name} was not run with {space.encoder} yet: all counts as new this once")
         hits = self.find(query, k=k or saved.k, per_media=per_media or saved.per_media, rerank=rerank)
         try:
             self.saved_queries.note_run(name, space, last)
@@ -392,11 +400,15 @@ class Library:
 
         return explain(hits, self.searcher())
 
-    def why_not(self, query: Query, path: str | Path, *, k: int = 10) -> Absence:
-        """Why a file is not among the k hits: not indexed, skipped, filtered out, a copy, or what matches better."""
+    def why_not(self, query: Query, path: str | Path, *, k: int = 10, only: Only | None = None) -> Absence:
+        """Why a file is not among the k hits of ``find``: not indexed, skipped, filtered out, a copy, or what matches
+        better. Raises UsageError for a query of steps."""
         from ivsearch.search.explain import why_not
 
-        return why_not(query, Path(os.path.abspath(path)), k, self.searcher())
+        def find(k: int, per_media: int) -> Hits:
+            return self.find(query, k=k, per_media=per_media, only=only)
+
+        return why_not(query, Path(os.path.abspath(path)), k, self.searcher(), find, only=only)
 
     def _reranker(self, wanted: Reranking) -> Encoder:
         """The encoder that ranks again, loaded once; the library's own when it is the same."""

@@ -152,6 +152,15 @@ def command(
     query = None if saved is not None else asked(text, image, clip, region, thens, within, filters)
     if jsonl and why_not:
         raise click.UsageError("--why-not is no hit, and --jsonl prints only hits: use --json")
+    _check_pairs(
+        {
+            "--then": bool(thens),
+            "--only text": only == Only.TEXT,
+            "--save": save is not None,
+            "--why-not": bool(why_not),
+        },
+        {"--only": only, "--rerank": rerank, "--diverse": diverse, "--min-likely": min_likely, "--new": new or None},
+    )
     with opened(
         library=library,
         encoder=encoder,
@@ -170,13 +179,15 @@ def command(
         if saved is not None:
             given = click.get_current_context().get_parameter_source("k") is not ParameterSource.DEFAULT
             hits = lib.find_saved(saved, k=k if given else None, per_media=per_media, rerank=again, new=new)
+            k = k if given else lib.saved_queries.get(saved).k
         else:
             assert query is not None
+            last_clip = lib.last_clip() if save is not None else None
             hits = lib.find(query, k=k, per_media=per_media, rerank=again, only=Only(only) if only else None)
-        if save is not None:
-            lib.save_query(save, hits.query, k=k, per_media=per_media)
+            if save is not None:
+                lib.save_query(save, query, k=k, per_media=per_media, last_clip=last_clip)
         hits = lib.explain(hits) if explain else hits
-        absence = lib.why_not(hits.query, why_not, k=k) if why_not else None
+        absence = lib.why_not(hits.query, why_not, k=k, only=Only(only) if only else None) if why_not else None
         warn(lib.searcher().complaints)
         player = lib.settings.player
     if as_json:
@@ -195,6 +206,23 @@ def command(
         _open(hits, rank, player)
     if not hits.matched:
         sys.exit(NOTHING_MATCHED)
+
+
+# What goes with what else: each on the left takes no notice of those on the right.
+_APART = {
+    "--then": ("--diverse", "--min-likely"),
+    "--only text": ("--rerank", "--diverse", "--min-likely"),
+    "--save": ("--only", "--rerank", "--diverse", "--min-likely"),
+    "--why-not": ("--rerank", "--new"),
+}
+
+
+def _check_pairs(asked: dict[str, bool], given: dict[str, object]) -> None:
+    """Raises click.UsageError for two options of which one would be passed over."""
+    for one, others in _APART.items():
+        for other in others:
+            if asked[one] and given[other] is not None:
+                raise click.UsageError(f"{one} does not go with {other}: leave one of them out")
 
 
 def _saved_name(words: tuple[str, ...]) -> str | None:

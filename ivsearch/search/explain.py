@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.domain import Absence, Explanation, Filters, FrameVectors, Hit, Hits, Modality, Query
+from ivsearch.domain import Absence, Explanation, Filters, FrameVectors, Hit, Hits, Modality, Only, Query
+from ivsearch.errors import UsageError
 from ivsearch.scoring.gallery import Gallery, Sample, unit_mean
 from ivsearch.scoring.hubness import Hubness
 from ivsearch.scoring.vocabulary import vocabulary, vocabulary_vectors
@@ -90,8 +91,16 @@ def _percentile(hit: Hit, composed: Composed, sample: Sample, gallery: Gallery |
     return 100 * float((scores < score).mean())
 
 
-def why_not(query: Query, path: Path, k: int, search: Search) -> Absence:
-    """Where a file is for a query, and what keeps it from the first ``k``. ``path``: as in the catalog, absolute."""
+def why_not(
+    query: Query, path: Path, k: int, search: Search, find: Callable[[int, int], Hits], *, only: Only | None = None
+) -> Absence:
+    """Where a file is for a query, and what keeps it from the first ``k``. ``path``: as in the catalog, absolute;
+    ``find``: (k, hits of one file) → Hits, the search that is asked about, which looked at ``only``.
+
+    Raises UsageError for what follows what, and for what is new: there not all files have a rank.
+    """
+    if query.then or query.after_clip is not None:
+        raise UsageError("--why-not explains what matches better: leave it out with --then and --new")
     row = next((row for row in search.catalog.paths_below([path]) if row.path == path), None)
     if row is None:
         return Absence(path, _not_indexed(path, search))
@@ -102,7 +111,7 @@ def why_not(query: Query, path: Path, k: int, search: Search) -> Absence:
     if excluding := _excluding(query.filters, row, search):
         return Absence(path, f"left out by {' and '.join(excluding)}")
     # One hit a file, so that a rank is a rank among files.
-    hits = search.find(query, DEPTH, per_media=1)
+    hits = find(DEPTH, 1)
     last = hits[k - 1].score if len(hits) >= k else None
     for hit in hits.hits:
         found = Absence(path, "", hit.rank, hit.score, hit.likely, hit.moment, last)
@@ -115,6 +124,8 @@ def why_not(query: Query, path: Path, k: int, search: Search) -> Absence:
         return replace(found, reason=f"{hit.rank - 1} files match better")
     if query.clip_id is not None:
         return Absence(path, "a clip is no answer to its own query, and the file has no other", last_score=last)
+    if only is Only.TEXT and len(hits) < DEPTH:
+        return Absence(path, "no subtitles, speech or text on screen of it fit the words", last_score=last)
     return Absence(path, f"more than {len(hits)} files match better", last_score=last)
 
 
