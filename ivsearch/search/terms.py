@@ -73,6 +73,8 @@ def check_terms(terms: Sequence[Term]) -> None:
     for term in terms:
         if sum(part is not None for part in (term.text, term.image, term.clip_id)) != 1:
             raise UsageError("each term is exactly one of a text, an image or a clip")
+        if term.text is not None and any("\ud800" <= char <= "\udfff" for char in term.text):
+            raise UsageError("the text is no valid Unicode (a lone surrogate): decode it with the encoding it is in")
         if term.weight == 0 or not abs(term.weight) <= 1000:
             raise UsageError(f"a term cannot weigh {term.weight:g}: weights are above 0, at most 1000; leave it out")
         if term.region is not None and term.image is None:

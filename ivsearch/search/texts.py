@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivsearch.domain import Clip, Filters, Hit, Media, MediaId, Modality, Moment, Space
+from ivsearch.domain import Clip, Filters, Hit, Media, MediaId, Modality, Moment, Space, Term
+from ivsearch.search.terms import check_terms
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.text_tokens import query_words
 from ivsearch.store.texts import FoundText, Texts
@@ -40,6 +41,7 @@ def find_texts(
     filters: Filters,
 ) -> list[TextHit]:
     """The best first. Media without Clips in the Space are left out, and lines after the end of a video."""
+    check_terms([Term(query)])
     texts = Texts(catalog)
     found = texts.find(query_words(query), min_coverage=min_coverage, filters=filters, limit=MOST_TEXTS)
     media_ids = list(dict.fromkeys(each.media_id for each in found))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ivsearch.domain import Filters, MediaKind, Moment, Query
+from ivsearch.domain import Filters, MediaKind, Moment, Only, Query
 from ivsearch.errors import UsageError
 from ivsearch.library import Library
 from ivsearch.scoring.vocabulary import vocabulary
@@ -125,3 +125,9 @@ def test_more_hits_begin_with_the_same_ones(sample_library: Library) -> None:
 def test_what_no_setting_takes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="setting 'min_likely' must be a number, not nan"):
         load_settings({"min_likely": float("nan")}, environ={}, folders=[tmp_path])
+
+
+@pytest.mark.parametrize("only", [None, Only.TEXT])
+def test_a_text_that_is_no_unicode_is_refused(sample_library: Library, only: Only | None) -> None:
+    with pytest.raises(UsageError, match=r"no valid Unicode .* decode it with the encoding it is in"):
+        sample_library.find(Query("caf\udce9"), only=only)
