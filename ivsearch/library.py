@@ -41,6 +41,7 @@ from ivsearch.errors import IvsearchError, LibraryMissing, SpaceMismatch, UsageE
 from ivsearch.settings import Settings, bytes_in, load_settings
 from ivsearch.spaces import SpaceState
 from ivsearch.store.catalog import Catalog, ClipStamp
+from ivsearch.store.files import sync_folder
 from ivsearch.store.generation import IndexShape, shape_of
 from ivsearch.store.index_plan import IndexKind
 from ivsearch.store.index_writer import Wishes
@@ -194,6 +195,7 @@ class Library:
     def _make(self) -> None:
         if not _is_library(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.folder.parent)
             write_manifest(self.folder, Manifest())
 
     def _wishes(self) -> Wishes:
