@@ -82,8 +82,9 @@ def _percentile(hit: Hit, composed: Composed, sample: Sample, gallery: Gallery |
     scores = composed.scores(sample.clips[others])
     if gallery is not None:
         scores = scores - gallery.usual_hub.taken_off(gallery.hubs[others])
+    # A re-ranker's score is a cosine of its own Space.
     score: float | None = hit.score if hit.retrieval_score is None else hit.retrieval_score
-    if hit.contributions:
+    if hit.contributions and hit.retrieval_score is None:
         picture = (each.score for each in hit.contributions if each.modality is Modality.PICTURE)
         score = next(picture, None)
     if score is None:
@@ -115,7 +116,7 @@ def why_not(
     last = hits[k - 1].score if len(hits) >= k else None
     for hit in hits.hits:
         found = Absence(path, "", hit.rank, hit.score, hit.likely, hit.moment, last)
-        if any(copy.media_id == row.media_id for copy in hit.copies):
+        if hit.path != path and any(copy.media_id == row.media_id for copy in hit.copies):
             return replace(found, reason=f"it is a copy of {hit.path} and folded into that hit")
         if hit.media_id != row.media_id:
             continue
