@@ -15,7 +15,8 @@ from ivsearch.domain import Filters, MediaId, Removed, Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.spaces import filling_command, unknown_vectors
 from ivsearch.store.catalog import Catalog, ClipStamp
-from ivsearch.store.files import set_aside
+from ivsearch.store.checks import DANGLING, UNLISTED
+from ivsearch.store.files import set_aside, set_aside_copy
 from ivsearch.store.generation import CURRENT
 from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.lock import writer_lock
@@ -155,6 +156,8 @@ def repair(folder: Path, catalog_url: str | Path, wishes: Wishes = WISHES) -> It
             # A copy: what stands before the damaged place is still needed.
             yield f"set aside a copy of {log}, {kept[1]}; run `ivsearch index` to take up again what it held"
         if isinstance(catalog_url, Path) and _is_broken(catalog_url):
+            yield from _mend_rows(catalog_url)
+        if isinstance(catalog_url, Path) and _is_broken(catalog_url):
             for path in (catalog_url, log, catalog_url.with_name(f"{catalog_url.name}-shm")):
                 if path and path.exists():
                     yield f"set aside {set_aside(path)}; {TAKE_UP}"
@@ -175,6 +178,18 @@ def _is_broken(catalog_file: Path) -> bool:
             return any(catalog.complaints())
     except LibraryDamaged:
         return True
+
+
+def _mend_rows(catalog_file: Path) -> Iterator[str]:
+    """Where single rows and indexes are all that is wrong, what was read in the media need not be read again."""
+    try:
+        with closing(Catalog(catalog_file)) as catalog:
+            if all(DANGLING in each or UNLISTED in each for each in catalog.complaints()):
+                yield f"set aside a copy of {catalog_file}, {set_aside_copy(catalog_file)}"
+                dropped = catalog.drop_dangling()
+                yield f"deleted {dropped} rows that pointed at missing ones; `ivsearch index` fills gaps"
+    except LibraryDamaged:
+        return  # it is set aside then
 
 
 def _repair_manifest(folder: Path, catalog: Catalog) -> Iterator[str]:

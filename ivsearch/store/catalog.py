@@ -365,3 +365,11 @@ class Catalog:
             else:
                 yield from checks.postgresql_complaints(connection)
             yield from checks.unreadable_tables(connection)
+
+    def drop_dangling(self) -> int:
+        """Deletes rows that point at missing ones (SQLite); how many. For repair, where nothing worse is wrong."""
+        with self.writer.begin() as connection:
+            dropped = checks.drop_dangling(connection)
+        for space in self.spaces():
+            self.drop_encodings(space, [])  # indexes may hold clips that went
+        return dropped

@@ -37,11 +37,23 @@ def sqlite_complaints(connection: sa.Connection) -> Iterator[str]:
         if text != "ok":
             yield f"catalog: {text}"
     for row in connection.exec_driver_sql("PRAGMA foreign_key_check").all():
-        yield f"catalog: row {row[1]} of {row[0]} points at a missing row of {row[2]}"
+        yield f"catalog: row {row[1]} of {row[0]} {DANGLING} of {row[2]}"
     # "integrity-check" of FTS5 would read the words, too, but it is written as an insert, and readers cannot.
     lost, gone = (connection.exec_driver_sql(query).scalar_one() for query in (UNINDEXED_LINES, INDEXED_NO_LINES))
     if lost or gone:
         yield f"catalog: the full-text index lacks {lost} lines and has {gone} that are gone"
+
+
+DANGLING, UNLISTED = "points at a missing row", "missing from index"
+
+
+def drop_dangling(connection: sa.Connection) -> int:
+    """SQLite: makes its indexes anew and deletes rows that point at missing ones; how many those were."""
+    connection.exec_driver_sql("REINDEX")
+    rows = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    for table, rowid, *_ in rows:
+        connection.exec_driver_sql(f'DELETE FROM "{table}" WHERE rowid = ?', (rowid,))
+    return len(rows)
 
 
 def postgresql_complaints(connection: sa.Connection) -> Iterator[str]:

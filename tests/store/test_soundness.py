@@ -134,6 +134,21 @@ def test_nothing_is_mended_under_a_reencoding(stored: Catalog, tmp_path: Path) -
     assert len(stored.paths()) == 3
 
 
+def test_a_row_that_points_nowhere_costs_no_other(stored: Catalog, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        connection.executescript(
+            f"insert into text_reading values ('{1:032x}', 'ocr', 'a');"
+            f"insert into path values ('/videos/9.mp4', '{9:032x}', 1, 1)"
+        )
+    stored.close()
+    done = list(repair(tmp_path, tmp_path / "catalog.db"))
+    assert done[0].endswith("catalog.db.damaged") and done[1].startswith("deleted 1 rows that pointed at missing ones")
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as connection:
+        assert connection.execute("select reading from text_reading").fetchall() == [("a",)]
+        assert connection.execute("select count(*) from path").fetchone() == (3,)
+        assert connection.execute("pragma foreign_key_check").fetchall() == []
+
+
 def test_a_snapshot_is_one_state(stored: Catalog, tmp_path: Path) -> None:
     ids = [media_of(seed).media_id for seed in range(3)]
     with closing(Catalog(tmp_path / "catalog.db")) as writer:
