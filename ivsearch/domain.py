@@ -194,7 +194,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A near-duplicate of a Hit in another Media, folded into it: the same footage encoded anew, scaled or cropped."""
+    """What a Hit shows, in another file: the same Media under another path, or a near-duplicate in another Media that
+    was folded into it, the same footage encoded anew, scaled or cropped."""
 
     path: Path
     media_id: MediaId
@@ -280,10 +281,11 @@ class Hit:
 
     ``score`` is the cosine similarity in the Space; it orders hits of one query and nothing else.
     ``clip_id`` is the best Clip of the span. A hit that was ranked again has the score of the re-ranker, and
-    ``retrieval_score`` is the one it was found with. ``likely``, in [0, 1]: how likely it is what was asked for, by how
-    its score stands out in this library; None where that cannot be told. ``copies``: near-duplicates in other Media.
-    ``steps``: the Moments of a sequence, one a step, in time order. ``contributions``: where words in the footage were
-    found, too, what each Modality gave, the most first; ``score`` is then the fused one, in [0, 1].
+    ``retrieval_score`` is the one it was found with. ``likely``, in [0, 1]: how likely its picture is what was asked
+    for, by how its score stands out in this library; None where that cannot be told, or words hold all of the query.
+    ``copies``: the other files it is in. ``steps``: the Moments of a sequence, one a step, in time order.
+    ``contributions``: where words in the footage were found, too, what each Modality gave, the most first; ``score`` is
+    then the fused one, in [0, 1].
     ``explanation``: only where it was asked for.
     """
 

@@ -171,6 +171,16 @@ def test_copies_met_in_one_run_are_decoded_once(mini: Encoder, media: Path, tmp_
         said = outcomes(library, media)
         assert sorted(said[name] for name in said if name.endswith(".mp4")) == ["indexed", *["linked"] * 5]
         assert library.stats().totals.media == 4
+        (media / "elsewhere").mkdir()
+        shutil.copy(media / "pet.jpg", media / "elsewhere" / "same.jpg")
+        list(library.index(media))
+        for globs, first, second in (((), "same.jpg", "pet.jpg"), (("pet.*", "no"), "pet.jpg", "same.jpg")):
+            query = Query("a cat", filters=Filters(paths=globs))
+            (hit,) = library.find(query, k=1)
+            assert (hit.path.name, [copy.path.name for copy in hit.copies]) == (first, [second])
+            folded = f"it is a copy of {hit.path} and folded into that hit"
+            assert library.why_not(query, hit.copies[0].path).reason == folded
+            assert library.why_not(query, hit.path).reason == "it is among the hits, at rank 1"
 
 
 def test_changed_content_is_done_again(library: Library, media: Path, sample_media: Path) -> None:

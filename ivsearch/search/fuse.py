@@ -129,6 +129,9 @@ def _same_moment(hits: Sequence[Hit], text: TextHit) -> int | None:
 
 
 def _with_words(hit: Hit, text: TextHit, whole: bool) -> Hit:
-    """A hit of pictures in which words were found: they say where, when they hold all that was asked for."""
+    """A hit of pictures in which words were found: they say where, when they hold all that was asked for.
+
+    Its picture may then be as unlikely as it will: that says nothing of the hit."""
+    at = (text.hit.start_s, text.hit.end_s)
     span = replace(hit, start_s=min(hit.start_s, text.hit.start_s), end_s=max(hit.end_s, text.hit.end_s))
-    return replace(span, moment=Moment(text.hit.start_s, text.hit.end_s, hit.moment.score)) if whole else span
+    return replace(span, moment=Moment(*at, hit.moment.score), likely=None) if whole else span

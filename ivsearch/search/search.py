@@ -28,6 +28,7 @@ from ivsearch.search.terms import check_terms, terms_of
 from ivsearch.settings import DIVERSE, MIN_LIKELY
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.coverage import space_of_clip
+from ivsearch.store.matching import fitting_first
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
@@ -91,7 +92,7 @@ class Search:
         shown = diversify(left[: max(k, MMR_DEPTH)], k, self.diverse)
         shown = calibrated(shown, self._calibration(terms, composed, found, among_all, left))
         matched = any(span.likely is None or span.likely >= self.min_likely for _, span in shown)
-        return Hits(query, self.encoder.space, self._hits(shown), matched)
+        return Hits(query, self.encoder.space, self._hits(shown, query.filters), matched)
 
     def _find_sequences(self, query: Query, k: int, per_media: int | None) -> Hits:
         """Where one thing is followed by the next. Videos that match any step well are looked at, so that a step that
@@ -118,7 +119,7 @@ class Search:
             if (spans := sequences(steps, clips, frames, duration_s))
         }
         shown = collapse(found, k, per_media)
-        return Hits(query, self.encoder.space, self._hits(shown), matched=bool(shown))
+        return Hits(query, self.encoder.space, self._hits(shown, query.filters), matched=bool(shown))
 
     def encode(self, query: Query) -> NDArray[np.float32]:
         """What the query wants as one unit vector (dim,) float32."""
@@ -263,11 +264,11 @@ class Search:
             self.complain(str(error))
             return None
 
-    def _hits(self, shown: Sequence[tuple[MediaId, FoundSpan]]) -> tuple[Hit, ...]:
+    def _hits(self, shown: Sequence[tuple[MediaId, FoundSpan]], filters: Filters) -> tuple[Hit, ...]:
         copied = (media_id for _, span in shown for media_id, _ in span.copies)
         media_ids = list(dict.fromkeys((*(media_id for media_id, _ in shown), *copied)))
         media: dict[MediaId, Media] = self.catalog.media(media_ids)
-        paths = self.catalog.media_paths(media_ids)
+        paths = {each: fitting_first(held, filters) for each, held in self.catalog.media_paths(media_ids).items()}
         # A writer may have removed some since they were found.
         held = [each for each in shown if each[0] in media and each[0] in paths]
         return tuple(
@@ -282,10 +283,13 @@ class Search:
                 end_s=span.end_s,
                 moment=span.moment,
                 likely=span.likely,
-                copies=tuple(
-                    Copy(paths[other][0], other, copy.start_s, copy.end_s)
-                    for other, copy in span.copies
-                    if other in paths
+                copies=(
+                    *(Copy(path, media_id, span.start_s, span.end_s) for path in paths[media_id][1:]),
+                    *(
+                        Copy(paths[other][0], other, copy.start_s, copy.end_s)
+                        for other, copy in span.copies
+                        if other in paths
+                    ),
                 ),
                 steps=span.steps,
             )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivsearch.domain import Clip, Filters, Hit, Media, MediaId, Modality, Moment, Space, Term
+from ivsearch.domain import Clip, Copy, Filters, Hit, Media, MediaId, Modality, Moment, Space, Term
 from ivsearch.search.terms import check_terms
 from ivsearch.store.catalog import Catalog
+from ivsearch.store.matching import fitting_first
 from ivsearch.store.text_tokens import query_words
 from ivsearch.store.texts import FoundText, Texts
 
@@ -56,7 +57,7 @@ def find_texts(
             continue
         at = _clip_at(clips[each.media_id], each.fit.line.start_s, each.fit.line.end_s)
         if at is not None:
-            hits.append(_text_hit(each, media[each.media_id], paths[each.media_id][0], at))
+            hits.append(_text_hit(each, media[each.media_id], fitting_first(paths[each.media_id], filters), at))
     return hits
 
 
@@ -70,18 +71,19 @@ def _clip_at(clips: Sequence[Clip], start_s: float, end_s: float) -> Clip | None
     return best if shared_s(best) > 0 or best.start_s == best.end_s else None
 
 
-def _text_hit(found: FoundText, media: Media, path: Path, clip: Clip) -> TextHit:
+def _text_hit(found: FoundText, media: Media, paths: Sequence[Path], clip: Clip) -> TextHit:
     fit = found.fit
     start_s, end_s = fit.line.start_s, min(fit.line.end_s, media.duration_s)
     hit = Hit(
         rank=0,
         score=fit.coverage,
-        path=path,
+        path=paths[0],
         media_id=found.media_id,
         kind=media.kind,
         clip_id=clip.clip_id,
         start_s=start_s,
         end_s=end_s,
         moment=Moment(start_s, end_s, fit.coverage),
+        copies=tuple(Copy(path, found.media_id, start_s, end_s) for path in paths[1:]),
     )
     return TextHit(hit, found.source, fit.line.text, fit.coverage, fit.rarity, found.rarest)

@@ -6,6 +6,7 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,14 @@ def _query(connection: sa.Connection, filters: Filters) -> _Query:
         selected = selected.join(tables.media, path.media_id == media.media_id)
     fits = None if exact else re.compile("|".join(glob.fits for glob in globs))
     return _Query(selected.where(*conditions), path.media_id, fits)
+
+
+def fitting_first(paths: Sequence[Path], filters: Filters) -> list[Path]:
+    """Paths of one Media, those that pass the globs first; else in the order they are in."""
+    if not filters.paths:
+        return list(paths)
+    fits = re.compile("|".join(_Glob.of(glob).fits for glob in filters.paths))
+    return sorted(paths, key=lambda path: fits.match(str(path)) is None)
 
 
 def _within(when_s: sa.ColumnElement[Any], filters: Filters) -> list[sa.ColumnElement[bool]]:

@@ -93,10 +93,13 @@ def test_what_is_said_and_shown_in_the_same_moment_is_one_hit() -> None:
 
 
 def test_all_the_words_say_where_in_the_span_it_is() -> None:
-    (best, *_) = fuse(SEEN, [words("a", 4)], FUSION)
+    unlikely = pictures(*(replace(each, likely=0.01) for each in SEEN))
+    (best, *_) = fuse(unlikely, [words("a", 4)], FUSION)
+    assert best.likely is None  # 0.01 is what its picture has
     assert (best.start_s, best.end_s) == (0, 10)
     assert (best.moment.start_s, best.moment.end_s) == (4, 5)
-    (part, *_) = fuse(SEEN, [words("a", 4, coverage=0.7)], FUSION)
+    (part, *_) = fuse(unlikely, [words("a", 4, coverage=0.7)], FUSION)
+    assert part.likely == 0.01
     assert (part.moment.start_s, part.moment.end_s) == (0, 10)
 
 
