@@ -149,6 +149,13 @@ def test_only_what_was_indexed_since(run: Run, mini: Encoder, sample_media: Path
     assert names(run("search", "@cats", "--new", "--library", folder, "--json")) == ["new.jpg"]
     assert run("search", "@cats", "--new", "--library", folder).code == 1  # it was shown already
     assert set(names(run("search", "@cats", "--library", folder, "--json"))) == {"new.jpg", "old.jpg"}
+    refused = run("search", "@cats", "--new", "--why-not", media / "old.jpg", "--library", folder)
+    assert refused.code == 2 and "--why-not does not go with --new: leave one of them out" in refused.err
+    document = json.loads((folder / "queries.json").read_text())
+    document["queries"]["cats"]["seen"] = {}  # as before another encoder is used
+    (folder / "queries.json").write_text(json.dumps(document))
+    first = run("search", "@cats", "--new", "--library", folder, "--json")
+    assert "@cats was not run with mini yet: all counts as new this once" in first.err and len(names(first)) == 2
 
 
 @pytest.fixture
