@@ -19,7 +19,7 @@ from pathlib import Path
 from ivsearch.clips import cut
 from ivsearch.domain import Ingested, MediaId, Outcome, Skipped
 from ivsearch.encode.encoder import Encoder
-from ivsearch.errors import LibraryBusy, MediaError, UsageError
+from ivsearch.errors import LibraryBusy, LibraryError, MediaError, UsageError
 from ivsearch.media.fingerprint import fingerprint
 from ivsearch.media.pool import Job
 from ivsearch.pipeline import Done, Failed, Options, Pipeline, Progress, encoded_rows
@@ -110,6 +110,9 @@ class Reencoding:
             lambda: [encoding.record for encoding in self._catalog.encodings(self._space).values()],
         )
         self._base = self._options(self._encoder)
+        # Before it is there: whoever wants to drop it looks here.
+        self._state = dataclasses.replace(self._state, space=self._space.key)
+        self._note(Stage.LOADING)
         with self._turn():
             self._begin(self._manifest())
         self._count()
@@ -230,6 +233,11 @@ class Reencoding:
         if not complete:
             return
         with self._turn():
+            if self._space not in self._catalog.spaces():
+                raise LibraryError(
+                    f"the space {self._space.key} was dropped while it was being added to: to have it all the same, "
+                    "run the same command again"
+                )
             known = self._catalog.media([done.job.media_id for done in complete])
             # Media that were forgotten while they were encoded must not come back.
             complete = [done for done in complete if done.job.media_id in known]
@@ -301,7 +309,6 @@ class Reencoding:
         total = count_media(self._catalog)
         self._state = dataclasses.replace(
             self._state,
-            space=self._space.key,
             media_done=encoded_media(self._catalog).get(self._space.key, 0),
             media_total=total,
             frames_done=self._catalog.totals(self._space).frames,

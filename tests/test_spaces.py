@@ -22,7 +22,7 @@ import pytest
 from ivsearch.domain import Ingested, Query, Skipped, Space
 from ivsearch.encode import embed_images, load_encoder
 from ivsearch.encode.encoder import Encoder
-from ivsearch.errors import LibraryBusy, LibraryDamaged, SpaceMismatch, UsageError
+from ivsearch.errors import LibraryBusy, LibraryDamaged, LibraryError, SpaceMismatch, UsageError
 from ivsearch.library import Library, open_library
 from ivsearch.pipeline import Options
 from ivsearch.settings import Settings
@@ -30,7 +30,7 @@ from ivsearch.store.catalog import Catalog
 from ivsearch.store.index_writer import Wishes
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import EncoderSource, write_manifest
-from ivsearch.store.reencoding_state import LOCK, Stage, reencoding_lock
+from ivsearch.store.reencoding_state import LOCK, ReencodingState, Stage, read_state, reencoding_lock, write_state
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
@@ -205,6 +205,56 @@ def test_a_library_without_media_has_nothing_to_encode(tmp_path: Path, weights: 
         list(library.add_space())
 
 
+def test_a_space_is_not_dropped_as_soon_as_its_encoder_is_known(
+    folder: Path, weights: tuple[Path, Path], new: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ivsearch.reencoding import Reencoding
+
+    count, refused = Reencoding._count, []
+
+    def drop_before(run: Reencoding) -> None:
+        with unnamed(folder) as other, pytest.raises(LibraryBusy, match="is being added to") as error:
+            other.drop_space(new.space.key)
+        refused.append(error)
+        count(run)
+
+    monkeypatch.setattr(Reencoding, "_count", drop_before)
+    with with_encoder(folder, weights[1]) as library:
+        next(library.add_space(switches=False))
+    assert refused
+
+
+def test_a_space_that_is_dropped_all_the_same(folder: Path, weights: tuple[Path, Path], new: Encoder) -> None:
+    with with_encoder(folder, weights[1]) as library:
+        original = library.catalog.spaces
+        library.catalog.spaces = lambda: library.catalog.drop_space(new.space) or original()  # type: ignore
+        with pytest.raises(LibraryError, match=f"{new.space.key} was dropped while .*run the same command again"):
+            list(library.add_space())
+        del library.catalog.spaces
+        state = library.reencoding()
+        assert state and state.stage is Stage.FAILED and "was dropped" in state.error
+        assert len(list(library.add_space())) == len(FILES)
+    check_sound(folder)
+
+
+def test_who_looks_does_not_make_a_killed_one_seem_to_run(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    write_state(tmp_path, ReencodingState(1, "mini", stage=Stage.ENCODING))
+    seen: list[Stage] = []
+
+    def look() -> None:
+        for _ in range(200):
+            state = read_state(tmp_path)
+            seen.append(state.stage if state else Stage.LOADING)
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 600 and set(seen) == {Stage.KILLED}
+
+
 def test_media_indexed_meanwhile_are_in_both_before_it_ends(
     own: tuple[Path, Path], media: Path, weights: tuple[Path, Path], old: Encoder, new: Encoder
 ) -> None:
@@ -344,7 +394,7 @@ def test_one_reencoding_at_a_time(folder: Path, weights: tuple[Path, Path], new:
             next(other.add_space())
         with pytest.raises(LibraryBusy, match=r"is being added to .*stop that first with `ivsearch spaces stop`"):
             other.drop_space(new.space.key)
-        with pytest.raises(LibraryBusy, match=r"a re-encoding \(process \d+\) writes to .*`ivsearch spaces stop`"):
+        with pytest.raises(LibraryBusy, match=r"a re-encoding to internvl-c .* is under way already in .*spaces stop"):
             list(other.repair())
         run.close()
         state = other.reencoding()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,9 +25,8 @@ def writer_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        pid = holder.read_text().strip() if holder.exists() else "unknown"
         raise LibraryBusy(
-            f"another ivsearch (process {pid}) is writing to {folder}; wait until it ends, or stop it, "
+            f"another ivsearch (process {_pid_in(holder)}) is writing to {folder}; wait until it ends, or stop it, "
             "and run the same command again. Searching works meanwhile"
         ) from None
     try:
@@ -38,5 +37,13 @@ def writer_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
         error.filename = error.filename or str(folder)
         raise
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):  # it is only news: the lock itself must be let go
+            holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _pid_in(holder: Path) -> str:
+    try:
+        return holder.read_text().strip() or "unknown"
+    except OSError:  # it has ended just now, or has just begun
+        return "unknown"

@@ -21,8 +21,10 @@ NAME = "reencoding.json"
 LOCK = "reencoding.lock"
 LOG = "reencoding.log"
 
-# How long one that begins lets another finish that only looks whether somebody holds the lock.
+# How long one that begins lets another finish that only looks whether somebody holds the lock, and how long those who
+# look let each other: a look takes the lock for well under a millisecond.
 GLANCE_S = 1.0
+LOOK_S = 0.1
 
 
 class Stage(StrEnum):
@@ -110,7 +112,7 @@ def _is_held(folder: Path) -> bool:
     if not (folder / LOCK).exists():
         return False
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(folder / LOCK, timeout=LOOK_S, poll_interval=LOOK_S / 10):
             return False
     except Timeout:
         return True
