@@ -124,8 +124,10 @@ def absence_text(absence: Absence) -> str:
     if absence.score is not None and absence.moment is not None:
         last = "" if absence.last_score is None else f"; the last hit shown has {absence.last_score:.3f}"
         likely = "" if absence.likely is None else f", likely {100 * absence.likely:.0f} %"
-        when = span(absence.moment.start_s, absence.moment.end_s)
-        lines.append(f"      rank {absence.rank}, score {absence.score:.3f}{likely}, best at {when}{last}")
+        moment = absence.moment
+        # A photo has no times.
+        when = "" if moment.start_s == moment.end_s else f", best at {span(moment.start_s, moment.end_s)}"
+        lines.append(f"      rank {absence.rank}, score {absence.score:.3f}{likely}{when}{last}")
     return "\n".join(lines)
 
 

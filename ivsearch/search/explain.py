@@ -136,6 +136,8 @@ def _not_indexed(path: Path, search: Search) -> str:
         return f"it was skipped when indexing: {skipped.reason}"
     if not path.exists():
         return "there is no such file"
+    if path.is_dir():
+        return "it is a folder: name a file in it"
     return "it is not in the library: run `ivsearch index` on it"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -109,8 +110,8 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The URL as it may be shown."""
-        return without_password(self.url)
+        """As it may be shown: the path of a file, else the URL."""
+        return str(self.file) if self.is_sqlite else without_password(self.url)
 
     def close(self) -> None:
         self.writer.engine.dispose()
@@ -179,7 +180,7 @@ def parsed(url: str) -> sa.URL:
     if read.get_backend_name() not in BACKENDS:
         raise UsageError(
             f"the catalog {without_password(read)} is of a kind that ivsearch does not know; "
-            f"it knows {' and '.join(BACKENDS)}"
+            f"it knows {' and '.join(BACKENDS)}: write postgresql+psycopg://USER@HOST:5432/DATABASE"
         )
     return read.set(drivername="postgresql+psycopg") if read.drivername == "postgresql" else read
 
@@ -310,7 +311,8 @@ _LOST = "The connection was lost; what was committed is kept: when the server is
 
 
 def _server_fault(error: sa.exc.DBAPIError, name: str) -> LibraryError:
-    said = " ".join(str(error.orig).split())
+    # libpq asks the same as we do.
+    said = re.sub(r" Is the server running[^?]*\?", "", " ".join(str(error.orig).split()))
     advice = _STATES.get(getattr(error.orig, "sqlstate", None) or "")
     if not advice:
         found = (each for word, each in _WORDS.items() if word in said)

@@ -158,6 +158,7 @@ def test_copies_are_listed(crowded: Library, folder: Path, run: Run) -> None:  #
         ("pet.jpg", Filters(kind=MediaKind.VIDEO), "left out by --kind"),
         ("pet.jpg", Filters(paths=("x*",), min_duration_s=5), "left out by --path and --min-duration"),
         ("nothing.jpg", Filters(), "there is no such file"),
+        ("", Filters(), "it is a folder: name a file in it"),
     ],
 )
 def test_why_a_file_is_not_among_the_hits(
