@@ -6,6 +6,7 @@ decoded. What was committed stays: a run that is stopped goes on from there.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
@@ -84,12 +85,25 @@ class SidecarPass:
             language, lines = sidecar.read()
         except MediaError as error:
             return Skipped(sidecar.path, str(error))
+        lines, warnings = self._within(media_id, sidecar.path, lines)
         size_bytes, mtime_ns = sidecar.size_bytes, sidecar.mtime_ns
         track = TextTrack(media_id, sidecar.source, language, sidecar.path, -1, size_bytes, mtime_ns)
         self._waiting.append((track, lines))
         if len(self._waiting) >= COMMIT_TRACKS or time.monotonic() - self._committed_at > COMMIT_S:
             self._commit()
-        return TextRead(sidecar.path, media_id, sidecar.source, language, len(lines))
+        return TextRead(sidecar.path, media_id, sidecar.source, language, len(lines), warnings)
+
+    def _within(
+        self, media_id: MediaId, path: Path, lines: Sequence[TextLine]
+    ) -> tuple[Sequence[TextLine], tuple[str, ...]]:
+        """The lines that begin in the video, for no search shows others, and what to say of those."""
+        media = self._catalog.media([media_id]).get(media_id)
+        kept = [line for line in lines if media is None or line.start_s < (media.duration_s or math.inf)]
+        left = len(lines) - len(kept)
+        if not left:
+            return lines, ()
+        several = "1 line lies" if left == 1 else f"{left} lines lie"
+        return kept, (f"{several} after the end of the video: does {path.name} belong to it?",)
 
     def _commit(self) -> None:
         if self._waiting:

@@ -221,8 +221,11 @@ def test_files_that_change_come_and_go_are_noticed_without_decoding(
         (folder / "call.srt").write_text("broken")
         assert run() == [Skipped, TextRemoved]
         assert not finds("pelican")
-        (folder / "call.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nheron\n")
-        assert run() == [TextRead]
+        late = "\n2\n00:59:00,000 --> 00:59:01,000\nlate\n"
+        (folder / "call.srt").write_text(f"1\n00:00:00,000 --> 00:00:01,000\nheron\n{late}")
+        (read,) = [event for event in library.index([folder]) if isinstance(event, TextRead)]
+        told = "1 line lies after the end of the video: does call.srt belong to it?"
+        assert (read.n_lines, read.warnings) == (1, (told,))
         (folder / "call.srt").unlink()
         assert run() == [TextRemoved]
         assert not finds("heron")
