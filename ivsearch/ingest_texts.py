@@ -85,13 +85,13 @@ class SidecarPass:
             language, lines = sidecar.read()
         except MediaError as error:
             return Skipped(sidecar.path, str(error))
-        lines, warnings = self._within(media_id, sidecar.path, lines)
+        kept, warnings = self._within(media_id, sidecar.path, lines)
         size_bytes, mtime_ns = sidecar.size_bytes, sidecar.mtime_ns
         track = TextTrack(media_id, sidecar.source, language, sidecar.path, -1, size_bytes, mtime_ns)
-        self._waiting.append((track, lines))
+        self._waiting.append((track, kept))
         if len(self._waiting) >= COMMIT_TRACKS or time.monotonic() - self._committed_at > COMMIT_S:
             self._commit()
-        return TextRead(sidecar.path, media_id, sidecar.source, language, len(lines), warnings)
+        return TextRead(sidecar.path, media_id, sidecar.source, language, len(kept), warnings)
 
     def _within(
         self, media_id: MediaId, path: Path, lines: Sequence[TextLine]

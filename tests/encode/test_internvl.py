@@ -77,7 +77,7 @@ def test_a_stand_alone_vit_gives_the_official_class_token(shared: Path, name: st
     np.testing.assert_allclose(
         embed_images(encoder, parity.paths).vectors, unit(parity.expected["native_pooler"]), atol=1e-5
     )
-    with pytest.raises(UsageError, match="has no text side: of the InternViT family only .*`ivsearch spaces back`"):
+    with pytest.raises(UsageError, match=r"has no text side: of the InternViT family only .*`ivsearch spaces back`"):
         encoder.encode_texts(["a cat"])
 
 
