@@ -31,6 +31,8 @@ PLACES = 16
 SAME_SCENE = 0.85
 # Cosine of what stands for two spans below which they are not looked at: each is another choice of its frames.
 SAME_VIEW = 0.7
+# Stored vectors are float16.
+ROUNDING = 0.005
 # Comparing takes the square of their number.
 MOST_COMPARED = 1000
 # Of the shorter Clip, this share must have a partner in the other one.
@@ -58,11 +60,12 @@ class Copies:
         """Whether two spans of different Media show the same footage. Of each its best Clip is looked at."""
         if (one.clip.start_s == one.clip.end_s) != (other.clip.start_s == other.clip.end_s):
             return False
-        a, b = self._look(one), self._look(other)
-        if a is None or b is None or not same_picture(a, b):
-            return False
+        # Vectors first: they are in memory, and few pairs are left whose thumbnails must be read.
         x, y = self._rows(one), self._rows(other)
-        return x is not None and y is not None and agreement(x, y) >= SAME_SCENE
+        if x is None or y is None or agreement(x, y) < SAME_SCENE:
+            return False
+        a, b = self._look(one), self._look(other)
+        return a is not None and b is not None and same_picture(a, b)
 
     def _look(self, span: FoundSpan) -> NDArray[np.float32] | None:
         clip = span.clip
@@ -86,8 +89,10 @@ def fold(ranked: Sequence[tuple[MediaId, FoundSpan]], copies: Copies | None) -> 
         return list(ranked)
     views = np.stack([span.view for _, span in compared])
     views /= np.maximum(np.linalg.norm(views, axis=1, keepdims=True), 1e-12)
-    # What stands for two copies is alike, too; of the others no thumbnail need be read.
-    alike = views @ views.T >= SAME_VIEW
+    # What stands for two copies is alike, too, and for a picture it is its only frame; nothing need be read of others.
+    still = np.array([span.clip.start_s == span.clip.end_s for _, span in compared])
+    least = np.where(np.logical_and.outer(still, still), SAME_SCENE - ROUNDING, SAME_VIEW)
+    alike = views @ views.T >= least
     kept = np.zeros(len(compared), bool)
     folded: dict[int, list[tuple[MediaId, FoundSpan]]] = {}
     for i, (media_id, span) in enumerate(compared):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -88,7 +88,8 @@ class Search:
         # A Clip is the best answer to its own query, and the one nobody asked for.
         found = self._refine(composed, media_ids, {term.clip_id for term in terms}, self._hubness(terms))
         among_all = query.filters == Filters() and query.after_clip is None
-        left = distinct(found, k, per_media, None if self.thumbs is None else Copies(self.thumbs, self.frames))
+        copies = None if self.thumbs is None else Copies(self.thumbs, self.frames_of(list(found)))
+        left = distinct(found, k, per_media, copies)
         shown = diversify(left[: max(k, MMR_DEPTH)], k, self.diverse)
         shown = calibrated(shown, self._calibration(terms, composed, found, among_all, left))
         matched = any(span.likely is None or span.likely >= self.min_likely for _, span in shown)
@@ -256,13 +257,22 @@ class Search:
             yield media_id, clips[media_id], frames, media[media_id].duration_s
 
     def frames(self, media_id: MediaId) -> FrameVectors | None:
-        """A Media's frame vectors, once more: the refinement has just read them. None when they have gone since."""
-        encoding = self.catalog.encodings(self.encoder.space, [media_id]).get(media_id)
-        try:
-            return None if encoding is None else self.vectors.read(encoding.record)
-        except LibraryDamaged as error:
-            self.complain(str(error))
-            return None
+        """A Media's frame vectors. None when they have gone."""
+        return self.frames_of([media_id])(media_id)
+
+    def frames_of(self, media_ids: Sequence[MediaId]) -> Callable[[MediaId], FrameVectors | None]:
+        """What gives the frame vectors of these Media, or None of those that have gone."""
+        encodings = self.catalog.encodings(self.encoder.space, media_ids)
+
+        def frames(media_id: MediaId) -> FrameVectors | None:
+            encoding = encodings.get(media_id)
+            try:
+                return None if encoding is None else self.vectors.read(encoding.record)
+            except LibraryDamaged as error:
+                self.complain(str(error))
+                return None
+
+        return frames
 
     def _hits(self, shown: Sequence[tuple[MediaId, FoundSpan]], filters: Filters) -> tuple[Hit, ...]:
         copied = (media_id for _, span in shown for media_id, _ in span.copies)
