@@ -15,7 +15,7 @@ from ivsearch.domain import Clip, Filters, FrameVectors, MediaKind, Query, Reran
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import UsageError
 from ivsearch.library import Library
-from ivsearch.scoring.hubness import Hubness
+from ivsearch.scoring.hubness import Hubness, Usual
 from ivsearch.search.compose import Composed
 from ivsearch.search.sequence import Step, best_in_a_row, sequences
 from tests.conftest import library_with
@@ -147,7 +147,7 @@ def test_what_is_near_to_every_word_does_not_stand_out() -> None:
     rows = np.stack([hub, hub, away, away, plain, plain])
     frames = FrameVectors(np.arange(6.0), np.arange(6, dtype=np.int32), rows)
     clips = [Clip(i, "m", 2.0 * i, 2.0 * i + 2, 2 * i, 2) for i in range(3)]
-    wanted = Step(Composed.of(np.eye(4, dtype=np.float32)[0]), 0.0, 0.25, 30.0, Hubness(words, 0.0))
+    wanted = Step(Composed.of(np.eye(4, dtype=np.float32)[0]), 0.0, 0.25, 30.0, Hubness(words, Usual(0.0, 1.0)))
     (found,) = sequences([wanted], clips, frames, 6.0)
     assert (found.start_s, found.end_s) == (4.0, 6.0)
     both = sequences([Step(wanted.composed, 0.0, 0.25, 30.0)], clips, frames, 6.0)
