@@ -147,7 +147,8 @@ def test_in_the_background_stopped_and_gone_on_with(run: Run, folder: Path, weig
             time.sleep(0.1)
     assert state and state.pid == began["pid"] and state.stage in (Stage.STOPPED, Stage.DONE)
     assert run("spaces", "add", "--encoder", f"internvit:{weights}", "--library", folder).code == 0
-    assert json.loads(run("spaces", "--json", "--library", folder).out)["spaces"][0]["name"].startswith("internvit:")
+    spaces = json.loads(run("spaces", "--json", "--library", folder).out)["spaces"]
+    assert {space["name"]: space["percent"] for space in spaces} == {"mini": 100.0, f"internvit:{weights}": 100.0}
     assert Path(began["log"]).exists()
 
 
