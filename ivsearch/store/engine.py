@@ -11,6 +11,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from ivsearch.store.wal import keep_damaged, log_of
 BACKENDS = ("sqlite", "postgresql")
 SECRETS = ("password", "sslpassword")
 CONNECT_TIMEOUT_S = 10
+BUSY_TIMEOUT_S = 10
 # Names of ours among PostgreSQL's advisory locks, which are numbers: one held for a transaction, one for a whole run.
 TRANSACTION_LOCK = 0x69767331
 WRITER_LOCK = 0x69767332
@@ -223,19 +225,32 @@ def _sqlite(url: sa.URL, file: Path, begin: str, write: bool) -> sa.Engine:
     def configure(connection, _record) -> None:  # type: ignore[no-untyped-def]
         # The driver must not begin transactions by itself; the listener below does it in time.
         connection.isolation_level = None
-        for pragma in (
-            "busy_timeout=10000",
-            *(("journal_mode=WAL", "synchronous=FULL") if write else ()),
-            "foreign_keys=ON",
-            "cache_size=-65536",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+        if write:
+            _to_wal(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA cache_size=-65536")
 
     @sa.event.listens_for(engine, "begin")
     def start(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    # Its step from reading to writing fails at once, whatever the busy timeout, while another process takes the same
+    # step or fills the new database.
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
 
 
 def _postgresql_writer(url: sa.URL) -> sa.Engine:

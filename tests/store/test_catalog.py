@@ -5,6 +5,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -336,6 +337,16 @@ def test_two_processes_lose_nothing(where: str | Path) -> None:
     with closing(Catalog(where)) as catalog:
         assert len(catalog.skipped()) == 100
         assert told(catalog, "SELECT count(*) FROM identity") == [(1,)]
+
+
+def test_a_new_catalog_waits_for_a_process_that_fills_it(tmp_path: Path) -> None:
+    """To switch its log on, SQLite waits for nobody: its busy timeout does not hold there."""
+    other = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE theirs (x)")
+    threading.Timer(0.5, lambda: (other.execute("ROLLBACK"), other.close())).start()
+    with closing(Catalog(tmp_path / "catalog.db")) as catalog:
+        assert catalog.spaces() == []
 
 
 def test_a_catalog_that_cannot_be_opened_now_is_not_called_damaged(tmp_path: Path) -> None:
