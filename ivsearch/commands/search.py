@@ -23,7 +23,7 @@ from ivsearch.commands.options import (
     opened,
     warn,
 )
-from ivsearch.domain import Filters, Hits, Only, Reranking
+from ivsearch.domain import Filters, Hits, Only, Query, Reranking
 from ivsearch.plain_text import clock
 from ivsearch.render import absence_text, copies_text, explained_text, hits_text
 
@@ -145,22 +145,24 @@ def command(
     saved = _saved_name(text)
     if new and saved is None:
         raise click.UsageError("--new goes with a saved query: `ivsearch search @NAME --new`")
-    if saved is not None and (save or image or region or clip or thens or within or filters != Filters()):
+    of_query = (save, image, region, clip, thens or None, within or None)
+    if saved is not None and (any(option is not None for option in of_query) or filters != Filters()):
         raise click.UsageError(f"@{saved} is run as it was saved: leave the other options of the query out")
     if saved is not None and only:
         raise click.UsageError(f"@{saved} looks at everything: leave --only out, or write the text")
     query = None if saved is not None else asked(text, image, clip, region, thens, within, filters)
-    if jsonl and why_not:
+    if jsonl and why_not is not None:
         raise click.UsageError("--why-not is no hit, and --jsonl prints only hits: use --json")
-    _check_pairs(
-        {
-            "--then": bool(thens),
-            "--only text": only == Only.TEXT,
-            "--save": save is not None,
-            "--why-not": bool(why_not),
-        },
-        {"--only": only, "--rerank": rerank, "--diverse": diverse, "--min-likely": min_likely, "--new": new or None},
-    )
+    given = {
+        "--only": only,
+        "--rerank": rerank,
+        "--diverse": diverse,
+        "--min-likely": min_likely,
+        "--new": new or None,
+        "--why-not": why_not,
+    }
+    said = {"--only text": only == Only.TEXT, "--save": save is not None, "--why-not": why_not is not None}
+    _check_pairs(said | _kinds(query), given)
     with opened(
         library=library,
         encoder=encoder,
@@ -177,9 +179,11 @@ def command(
         if rank is not None:
             _check_player(lib.settings.player)
         if saved is not None:
-            given = click.get_current_context().get_parameter_source("k") is not ParameterSource.DEFAULT
-            hits = lib.find_saved(saved, k=k if given else None, per_media=per_media, rerank=again, new=new)
-            k = k if given else lib.saved_queries.get(saved).k
+            kept = lib.saved_queries.get(saved, f". To search for the words, write text:@{saved}")
+            _check_pairs(_kinds(kept.query), given, saved)
+            k_given = click.get_current_context().get_parameter_source("k") is not ParameterSource.DEFAULT
+            k = k if k_given else kept.k
+            hits = lib.find_saved(saved, k=k, per_media=per_media, rerank=again, new=new)
         else:
             assert query is not None
             last_clip = lib.last_clip() if save is not None else None
@@ -187,7 +191,9 @@ def command(
             if save is not None:
                 lib.save_query(save, query, k=k, per_media=per_media, last_clip=last_clip)
         hits = lib.explain(hits) if explain else hits
-        absence = lib.why_not(hits.query, why_not, k=k, only=Only(only) if only else None) if why_not else None
+        absence = None
+        if why_not is not None:
+            absence = lib.why_not(hits.query, why_not, k=k, only=Only(only) if only else None)
         warn(lib.searcher().complaints)
         player = lib.settings.player
     if as_json:
@@ -210,18 +216,32 @@ def command(
 
 # What goes with what else: each on the left takes no notice of those on the right.
 _APART = {
-    "--then": ("--diverse", "--min-likely"),
+    "--then": ("--rerank", "--diverse", "--min-likely", "--why-not"),
+    "a text composed with pictures": ("--min-likely",),
     "--only text": ("--rerank", "--diverse", "--min-likely"),
     "--save": ("--only", "--rerank", "--diverse", "--min-likely"),
     "--why-not": ("--rerank", "--new"),
 }
 
 
-def _check_pairs(asked: dict[str, bool], given: dict[str, object]) -> None:
-    """Raises click.UsageError for two options of which one would be passed over."""
+def _kinds(query: Query | None) -> dict[str, bool]:
+    """Which of ``_APART`` the query is."""
+    terms = () if query is None else query.terms
+    worded = [term.text is not None for term in terms]
+    return {
+        "--then": query is not None and bool(query.then),
+        "a text composed with pictures": any(worded) and not all(worded),
+    }
+
+
+def _check_pairs(said: dict[str, bool], given: dict[str, object], saved: str = "") -> None:
+    """Raises click.UsageError for two options of which one would be passed over. ``saved``: the name of the query that
+    has those of ``said``; empty where they were typed."""
     for one, others in _APART.items():
         for other in others:
-            if asked[one] and given[other] is not None:
+            if said.get(one) and given.get(other) is not None:
+                if saved:
+                    raise click.UsageError(f"@{saved} has {one}, which does not go with {other}: leave {other} out")
                 raise click.UsageError(f"{one} does not go with {other}: leave one of them out")
 
 

@@ -100,9 +100,13 @@ def test_what_follows_what(run: Run, folder: Path) -> None:
         (["a", "--only", "picture", "--save", "b"], "--save does not go with --only"),
         (["a", "--save", "b", "--rerank", "mini"], "--save does not go with --rerank"),
         (["a", "--why-not", "b.mp4", "--rerank", "mini"], "--why-not does not go with --rerank"),
-        (["a", "--then", "b", "--why-not", "pet.jpg"], "leave it out with --then and --new"),
+        (["a", "--then", "b", "--why-not", "pet.jpg"], "--then does not go with --why-not: leave one of them out"),
+        (["a", "--then", "b", "--rerank", "mini"], "--then does not go with --rerank: leave one of them out"),
+        (["a", "+", "clip:1", "--min-likely", "0.3"], "a text composed with pictures does not go with --min-likely"),
         (["a", "--new"], "--new goes with a saved query: `ivsearch search @NAME --new`"),
         (["@mine", "--kind", "video"], "@mine is run as it was saved: leave the other options of the query out"),
+        (["@mine", "--clip", "0"], "@mine is run as it was saved: leave the other options of the query out"),
+        (["@mine", "--save", ""], "@mine is run as it was saved: leave the other options of the query out"),
         (["@mine"], "none is saved yet (search … --save NAME). To search for the words, write text:@mine"),
         (["a cat", "--save", "a/b"], "'a/b' cannot be the name of a query"),
         (["--open", "a cat"], "--open takes the rank of a hit, not 'a cat': write --open=1, or --open after the text"),
@@ -132,6 +136,27 @@ def test_queries_are_saved_listed_run_and_forgotten(run: Run, own: Path) -> None
     gone = run("search", "@cats", "--library", own)
     assert gone.code == 2 and "there is no saved query 'cats'; none is saved yet" in gone.err
     assert run("queries", "rm", "cats", "--library", own).code == 2
+
+
+@pytest.mark.parametrize(
+    ("saved", "option", "message"),
+    [
+        (["a cat", "--then", "a cup of coffee"], ["--diverse", "0.3"], "@kept has --then, which does not go with"),
+        (["a cat", "--then", "a cup of coffee"], ["--min-likely", "0.9"], "--min-likely: leave --min-likely out"),
+        (["a cat", "--then", "a cup of coffee"], ["--rerank", "mini"], "--rerank: leave --rerank out"),
+        (["a cat", "--then", "a cup of coffee"], ["--why-not", "pet.jpg"], "--why-not: leave --why-not out"),
+        (["a cat", "+", "clip:1"], ["--min-likely", "0.9"], "@kept has a text composed with pictures, which does not"),
+    ],
+)
+def test_nothing_is_passed_over_when_a_saved_query_is_run(
+    run: Run, own: Path, saved: list[str], option: list[str], message: str
+) -> None:
+    assert run("search", *saved, "--save", "kept", "--library", own).code in (0, 1)
+    marks = json.loads((own / "queries.json").read_text())
+    refused = run("search", "@kept", *option, "--library", own)
+    assert refused.code == 2 and message in " ".join(refused.err.split()), refused.err
+    assert json.loads((own / "queries.json").read_text()) == marks, "it has not been run"
+    assert run("queries", "rm", "kept", "--library", own).code == 0
 
 
 def test_only_what_was_indexed_since(run: Run, mini: Encoder, sample_media: Path, tmp_path: Path) -> None:
