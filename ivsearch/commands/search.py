@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -234,7 +235,7 @@ def _kinds(query: Query | None) -> dict[str, bool]:
     }
 
 
-def _check_pairs(said: dict[str, bool], given: dict[str, object], saved: str = "") -> None:
+def _check_pairs(said: Mapping[str, bool], given: Mapping[str, object], saved: str = "") -> None:
     """Raises click.UsageError for two options of which one would be passed over. ``saved``: the name of the query that
     has those of ``said``; empty where they were typed."""
     for one, others in _APART.items():
