@@ -30,14 +30,17 @@ def rank(
     fits = [gallery.fit(float(vector @ shown.vector), shown.hub) for shown in found]
     order = sorted(range(len(found)), key=lambda i: -fits[i])
     rivals: dict[MediaId, float] = {}
+    # A copy left out by filters may stand for a hit in ``others``: nothing stands out against itself.
+    same: dict[MediaId, set[MediaId]] = {}
     for shown in others:
         media_id, fit = shown.evidence.hit.media_id, gallery.fit(float(vector @ shown.vector), shown.hub)
         rivals[media_id] = max(fit, rivals.get(media_id, fit))
+        same.setdefault(media_id, {media_id}).update(copy.media_id for copy in shown.evidence.hit.copies)
     chance = gallery.scatter(vector) * chance_lead(gallery.n_clips)
     ranked = []
     for i in _spread(found, order, k):
         media_id = found[i].evidence.hit.media_id
-        ahead = lead(fits[i], (fit for other, fit in rivals.items() if other != media_id), chance)
+        ahead = lead(fits[i], (fit for other, fit in rivals.items() if media_id not in same[other]), chance)
         ranked.append((found[i], support(found[i], fits[i], ahead, kind, len(rivals), gallery)))
     return ranked
 

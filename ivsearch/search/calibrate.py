@@ -54,15 +54,15 @@ def by_words(
     among_all: bool,
     copied: Set[MediaId] = frozenset(),
 ) -> Told:
-    """``wanted`` (dim,) unit; ``found``: the spans of each Media, best first. ``copied``: those that are a copy of
-    another one found, which need not stand out against it. Not ``among_all``: filters left out what
-    they must stand out against, so the library's sample stands in for it."""
+    """``wanted`` (dim,) unit; ``found``: the spans of each Media, best first. ``copied``: those that show
+    what another one found shows, and are no rivals of it. Not ``among_all``: filters left out what they must stand out
+    against, so the library's sample stands in for it."""
     fits = {
         media_id: _fit(gallery, spans[0].score) for media_id, spans in found.items() if spans and media_id not in copied
     }
     if not among_all:
         for owner, fit in zip(gallery.sample.owners.tolist(), gallery.fits(wanted).tolist(), strict=True):
-            if owner not in found:
+            if owner not in found and owner not in copied:
                 fits[owner] = max(fit, fits.get(owner, fit))
     best = sorted(((fit, media_id) for media_id, fit in fits.items()), reverse=True)[: RIVALS + 1]
     return Told(gallery, tuple(best), len(fits), gallery.scatter(wanted) * chance_lead(gallery.n_clips))

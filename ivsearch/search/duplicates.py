@@ -110,6 +110,11 @@ def fold(ranked: Sequence[tuple[MediaId, FoundSpan]], copies: Copies | None) -> 
     return [*distinct, *ranked[MOST_COMPARED:]]
 
 
+def copied_in(listed: Sequence[tuple[MediaId, FoundSpan]]) -> set[MediaId]:
+    """The Media that are folded into others and not listed themselves."""
+    return {media_id for _, span in listed for media_id, _ in span.copies} - {media_id for media_id, _ in listed}
+
+
 def look_of(thumbnail: Path) -> NDArray[np.float32] | None:
     """A thumbnail as grey squares, one for each of MARGINS, of mean 0 and length 1: (4, SIDE²) float32. None for an
     empty picture, and where there is no thumbnail that can be read: it is never needed."""

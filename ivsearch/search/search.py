@@ -21,7 +21,7 @@ from ivsearch.search.calibrate import Shown, Told, by_pictures, by_words, calibr
 from ivsearch.search.collapse import collapse, distinct
 from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.diversity import diversify
-from ivsearch.search.duplicates import Copies
+from ivsearch.search.duplicates import Copies, copied_in, fold
 from ivsearch.search.refine import FoundSpan, Refinement, refine
 from ivsearch.search.sequence import Step, sequences
 from ivsearch.search.terms import check_terms, terms_of
@@ -42,6 +42,8 @@ WIDER = 10
 # Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
 MEDIA_PER_HIT = 10
 MIN_MEDIA = 150
+# Of Media that filters leave out, so many of the best are compared with so many hits, lest a copy be taken for a rival.
+OUTSIDE = 20
 # Hits wanted to differ are chosen from so many, whatever their number: more of them begin with the same ones.
 MMR_DEPTH = 50
 
@@ -88,8 +90,7 @@ class Search:
         # A Clip is the best answer to its own query, and the one nobody asked for.
         found = self._refine(composed, media_ids, {term.clip_id for term in terms}, self._hubness(terms))
         among_all = query.filters == Filters() and query.after_clip is None
-        copies = None if self.thumbs is None else Copies(self.thumbs, self.frames_of(list(found)))
-        left = distinct(found, k, per_media, copies)
+        left = distinct(found, k, per_media, self._copies(list(found)))
         shown = diversify(left[: max(k, MMR_DEPTH)], k, self.diverse)
         shown = calibrated(shown, self._calibration(terms, composed, found, among_all, left))
         matched = any(span.likely is None or span.likely >= self.min_likely for _, span in shown)
@@ -190,8 +191,32 @@ class Search:
         if all(term.text is None for term in terms):
             return by_pictures(self.sample())
         gallery = self.gallery() if all(term.text is not None for term in terms) else None
-        copied = {media_id for _, span in left for media_id, _ in span.copies} - {each for each, _ in left}
-        return None if gallery is None else by_words(composed.wanted, found, gallery, among_all, copied)
+        if gallery is None:
+            return None
+        copied = copied_in(left)
+        if not among_all:
+            copied |= self._copied_outside(terms, composed, found, left, gallery)
+        return by_words(composed.wanted, found, gallery, among_all, copied)
+
+    def _copied_outside(
+        self,
+        terms: Sequence[Term],
+        composed: Composed,
+        found: Mapping[MediaId, Sequence[FoundSpan]],
+        left: Sequence[tuple[MediaId, FoundSpan]],
+        gallery: Gallery,
+    ) -> set[MediaId]:
+        """Media left out by filters that show what a hit shows. Without filters they would be folded into it, and it
+        need not stand out against them. Only those near enough to be rivals are looked at."""
+        best_first = gallery.sample.owners[np.argsort(-gallery.fits(composed.wanted), kind="stable")]
+        rivals = [each for each in dict.fromkeys(best_first.tolist()) if each not in found][:OUTSIDE]
+        outside = self._refine(composed, rivals, set(), self._hubness(terms))
+        shown = [*left[:OUTSIDE], *((media_id, spans[0]) for media_id, spans in outside.items())]
+        return copied_in(fold(shown, self._copies([media_id for media_id, _ in shown])))
+
+    def _copies(self, media_ids: Sequence[MediaId]) -> Copies | None:
+        """What tells copies among these Media; None without thumbnails."""
+        return None if self.thumbs is None else Copies(self.thumbs, self.frames_of(media_ids))
 
     def _hubness(self, terms: Sequence[Term]) -> Hubness | None:
         """Only words are nearer to some pictures than they should be: a picture that is asked for is what it is."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ivsearch.clips import pool, span_of
-from ivsearch.domain import Filters, MediaKind, Query
+from ivsearch.domain import Filters, Ingested, MediaKind, Query
+from ivsearch.encode.encoder import Encoder
+from ivsearch.library import Library
 from ivsearch.search.search import Search
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.refresh import refresh
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
+from tests.conftest import library_with
 from tests.store.conftest import SPACE, add
 
 
@@ -61,3 +67,36 @@ def test_the_nearest_that_pass(tmp_path: Path, wider: int, monkeypatch: pytest.M
         found = search._nearest(query, Query("x", filters=filters, after_clip=after), 5)
         assert found == [clip_id for _, clip_id in scored[:5]]
     catalog.close()
+
+
+@pytest.fixture(scope="module")
+def with_copy(mini: Encoder, sample_media: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """Photos in one folder, and one of them encoded anew in another, beside other photos."""
+    own, others = tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("others")
+    photos = sorted(sample_media.glob("*.jpg"))
+    assert len(photos) >= 4
+    for path in photos:
+        shutil.copy(path, (own if path.name in ("pet.jpg", "table.jpg") else others) / path.name)
+    with Image.open(own / "pet.jpg") as photo:
+        photo.resize((photo.width * 2 // 3, photo.height * 2 // 3)).save(others / "again.jpg", quality=60)
+    with library_with(mini, tmp_path_factory.mktemp("library")) as library:
+        assert all(isinstance(event, Ingested) for event in library.index([own, others]))
+        yield library
+
+
+def test_a_copy_outside_the_filter_is_no_rival(with_copy: Library) -> None:
+    """The outside truth: how likely the photo is in the same library without its copy: 0.93, and 0.55 where the copy
+    counts as a rival. There are only eight clips, and one more or less changes what is usual a little, too."""
+    own = Filters(paths=("*/own*/*",))
+    (among_all, *_) = with_copy.search("a pet", k=3)
+    (filtered, *_) = with_copy.search("a pet", k=3, filters=own)
+    assert {filtered.path.name, among_all.path.name} <= {"pet.jpg", "again.jpg"}
+    assert [copy.path.name for copy in among_all.copies] in (["again.jpg"], ["pet.jpg"])
+    asked = with_copy.ask("a pet", filters=own).cited[0]
+    (again,) = [row.path for row in with_copy.catalog.paths() if row.path.name == "again.jpg"]
+    again.unlink()
+    list(with_copy.index([again.parent]))
+    (alone, *_) = with_copy.search("a pet", k=3, filters=own)
+    asked_alone = with_copy.ask("a pet", filters=own).cited[0]
+    assert filtered.likely == pytest.approx(alone.likely, abs=0.15)
+    assert asked.support == pytest.approx(asked_alone.support, abs=0.15)
