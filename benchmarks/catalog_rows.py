@@ -164,7 +164,7 @@ def seconds(act: Callable[[], object]) -> float:
 
 def opened(folder: Path, url: str) -> Library:
     library = open_library(folder, create=False, settings=Settings(catalog=url))
-    library.__dict__.update(encoder=Toy(), source=EncoderSource("mini"))
+    library.encoder, library.source = Toy(), EncoderSource("mini")
     return library
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from ivsearch import care, spaces
+from ivsearch.chat_source import chat_when_needed, is_watching, load_chat_of
 from ivsearch.domain import (
     Absence,
     Answer,
@@ -34,13 +34,14 @@ from ivsearch.domain import (
     Then,
     Turn,
 )
-from ivsearch.encode.encoder import Encoder, Shared
+from ivsearch.encode.encoder import Encoder
 from ivsearch.encode.table import encoder_row
-from ivsearch.encoder_source import absolute_folder, absolute_name, check_remembered, check_source, load, source_of
-from ivsearch.errors import IvsearchError, LibraryMissing, SpaceMismatch, UsageError
+from ivsearch.encoder_in_use import EncoderInUse
+from ivsearch.errors import LibraryMissing, UsageError
+from ivsearch.searching import Searching
 from ivsearch.settings import Settings, bytes_in, load_settings
 from ivsearch.spaces import SpaceState
-from ivsearch.store.catalog import Catalog, ClipStamp
+from ivsearch.store.catalog import Catalog
 from ivsearch.store.files import sync_folder
 from ivsearch.store.generation import IndexShape, shape_of
 from ivsearch.store.index_plan import IndexKind
@@ -49,27 +50,19 @@ from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
 from ivsearch.store.ownership import catalog_place, open_catalog
 from ivsearch.store.reencoding_state import ReencodingState, read_state
-from ivsearch.store.refresh import rebuild_index, refresh
+from ivsearch.store.refresh import rebuild_index
 from ivsearch.store.room import Stats, measure
 from ivsearch.store.saved_queries import SavedQueries, SavedQuery
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.turns import writers_turn
-from ivsearch.store.vector_index import VectorIndex
-from ivsearch.store.vector_store import VectorStore
-from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
-from ivsearch.store.visual_tokens import VisualTokens
 
 if TYPE_CHECKING:
     from ivsearch.ask.chat import ChatModel
     from ivsearch.ingest import IngestEvent
     from ivsearch.pipeline import Progress
     from ivsearch.search.search import Search
-    from ivsearch.search.texts import TextHit
 
 Choice = TypeVar("Choice", bound=StrEnum)
-
-COMPOSED = ("", "mini", "composed")
-"""Names of the chat that is no language model: its answers are put together from the evidence."""
 
 
 def open_library(
@@ -100,14 +93,8 @@ class Library:
         self.folder = folder
         self.settings = settings
         self.thumbs = Thumbs(folder / "thumbs")
-        self._search: Search | None = None
-        # One thread may index while others search.
-        self._search_lock = Lock()
-        self._stamp: ClipStamp | None = None
-        # The Space that was active when we last looked, and why we do not search in the one that is now.
-        self._active: Space | None = None
-        self._not_followed = ""
-        self._rerankers: dict[EncoderSource, Encoder] = {}
+        self._in_use = EncoderInUse(folder, settings)
+        self._searching = Searching(folder, settings, lambda: self.catalog, self.thumbs, self._in_use)
 
     def __enter__(self) -> Library:
         return self
@@ -131,63 +118,33 @@ class Library:
     def _catalog_url(self) -> str | Path:
         return catalog_place(self.folder, self.settings.catalog)
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
-        self._active = self.manifest().active
-        check_source(self.source, self.settings)
-        return load(self.source, self.settings)
+        return self._in_use.encoder
 
-    @cached_property
+    @encoder.setter
+    def encoder(self, loaded: Encoder) -> None:
+        """One that is loaded already, instead of the one that the settings name."""
+        self._in_use.encoder = loaded
+
+    @property
     def source(self) -> EncoderSource:
         """How the encoder is loaded: as the settings say, and where they say nothing, as it was the last time."""
-        return source_of(self.settings, self.manifest())
+        return self._in_use.source
+
+    @source.setter
+    def source(self, source: EncoderSource) -> None:
+        self._in_use.source = source
 
     @cached_property
     def chat(self) -> ChatModel | None:
         """The language model of ``ask``; None: answers are composed plainly."""
-        from ivsearch.ask.table import load_chat, server_of
-
-        settings = self.settings
-        if settings.chat in COMPOSED:
-            return None
-        return load_chat(
-            settings.chat,
-            weights=settings.chat_weights or None,
-            device=settings.chat_device or settings.device,
-            dtype=settings.chat_dtype,
-            attention=settings.attention,
-            visual_tokens=self._visual_tokens if settings.visual_tokens_bytes else None,
-            server=server_of(settings),
-            evidence_frames=settings.chat_frames or None,
-        )
+        return load_chat_of(self.folder, self.settings)
 
     @property
     def chat_watches(self) -> bool:
         """Whether the chat model is shown the footage that was found; it need not be loaded for that."""
-        from ivsearch.ask.table import chat_row
-
-        settings = self.settings
-        if settings.chat in COMPOSED:
-            return False
-        row = chat_row(settings.chat)
-        return row.watches and (settings.chat_pictures or row.name != "openai")
-
-    def _chat_when_needed(self) -> ChatModel | None:
-        """``chat``, without loading it yet."""
-        from ivsearch.ask.lazy_chat import LazyChat
-
-        if self.settings.chat in COMPOSED:
-            return None
-
-        def load() -> ChatModel:
-            assert self.chat is not None
-            return self.chat
-
-        return LazyChat(self.settings.chat, self.chat_watches, load)
-
-    def _visual_tokens(self, model_key: str) -> VisualTokens:
-        """What the chat model of that key has seen of the media."""
-        return VisualTokens(self.folder / VISUAL_TOKENS, model_key, self.settings.visual_tokens_bytes)
+        return is_watching(self.settings)
 
     def manifest(self) -> Manifest:
         return read_manifest(self.folder) or Manifest()
@@ -241,7 +198,7 @@ class Library:
                 tell=tell,
             )
         finally:
-            self._search = None
+            self._searching.forget()
 
     def reindex(self, kind: str = "", *, tell: Callable[[str], None] = lambda line: None) -> list[IndexShape]:
         """Builds the vector index of every Space anew from the stored vectors, while searches go on with the old one.
@@ -258,7 +215,7 @@ class Library:
             spaces = self.catalog.spaces()
             for space in spaces:
                 rebuild_index(self.folder, self.catalog, space, wishes)
-            self._search = None
+            self._searching.forget()
         return [shape_of(self.folder / "index" / space.key, space) for space in spaces]
 
     # ---- search and ask ----
@@ -306,52 +263,7 @@ class Library:
         ``only``: look at the pictures or the words in the footage alone. Raises UsageError when there are no words in
         the query to look for.
         """
-        while True:
-            space = self.searcher().encoder.space
-            hits = self._find(query, k, per_media, rerank, only)
-            # Where searches were switched to another Space meanwhile, or this one was dropped: once more, all of it
-            # in one.
-            if hits.space == space and space in (self.catalog.spaces() or [space]):
-                return hits
-
-    def _find(self, query: Query, k: int, per_media: int | None, rerank: Reranking | None, only: Only | None) -> Hits:
-        from ivsearch.search.fuse import Fusion, fuse
-        from ivsearch.search.rerank import spread
-
-        fusion = Fusion()
-        texts = [] if only is Only.PICTURE else self._texts(query, fusion.min_coverage)
-        if only is Only.TEXT:
-            if query.text is None or query.then:
-                raise UsageError("--only text looks for words: give a text, and no image, clip, --then, + or -")
-            return spread(fuse(Hits(query, self._space(), (), False), texts, fusion), k, per_media)
-        if not texts:
-            return self._find_pictures(query, k, per_media, rerank)
-        pictures = self._find_pictures(query, max(k, fusion.picture_depth), per_media, rerank)
-        return spread(fuse(pictures, texts, fusion), k, per_media)
-
-    def _texts(self, query: Query, min_coverage: float) -> list[TextHit]:
-        """Words in the footage that fit the query's text; none where it is more or less than a text."""
-        from ivsearch.search.texts import find_texts
-
-        if query.text is None or query.then:
-            return []
-        found = find_texts(self.catalog, self._space(), query.text, min_coverage=min_coverage, filters=query.filters)
-        after = query.after_clip
-        return found if after is None else [each for each in found if each.hit.clip_id > after]
-
-    def _find_pictures(self, query: Query, k: int, per_media: int | None, rerank: Reranking | None) -> Hits:
-        if rerank is None:
-            with self.catalog.snapshot():
-                return self.searcher().find(query, k, per_media)
-        if query.then:
-            raise UsageError("what follows what is not ranked again: leave --rerank out")
-        from ivsearch.search.rerank import Reranker, spread
-
-        encoder, searcher = self._reranker(rerank), self.searcher()
-        vectors = VectorStore(self.folder / "vectors", encoder.space)
-        found = searcher.find(query, max(k, rerank.depth) if k > 0 else k, per_media)
-        reranker = Reranker(encoder, self.catalog, vectors, searcher.complain, self.settings.max_pixels)
-        return spread(reranker.rank(found, depth=rerank.depth, itm=rerank.itm), k, per_media)
+        return self._searching.find(query, k, per_media, rerank, only)
 
     @property
     def saved_queries(self) -> SavedQueries:
@@ -360,14 +272,14 @@ class Library:
 
     def last_clip(self) -> int:
         """The highest clip id there is to search: taken before a query is run, what is indexed meanwhile is new."""
-        return self.catalog.clip_stamp(self._space()).last_id
+        return self._searching.last_clip()
 
     def save_query(
         self, name: str, query: Query, *, k: int = 10, per_media: int | None = None, last_clip: int | None = None
     ) -> None:
         """Keeps a query that has been run when ``last_clip()`` was the highest id (None: now). Raises UsageError when
         the name is taken."""
-        seen = {self._space().key: self.last_clip() if last_clip is None else last_clip}
+        seen = {self._searching.space().key: self.last_clip() if last_clip is None else last_clip}
         self.saved_queries.add(name, SavedQuery(query, k, per_media, seen))
 
     def find_saved(
@@ -380,20 +292,7 @@ class Library:
         new: bool = False,
     ) -> Hits:
         """Runs a saved query; ``new``: only in Media indexed since it was last run. Notes that it has been run."""
-        saved = self.saved_queries.get(name, f". To search for the words, write text:@{name}")
-        space = self._space()
-        last = self.last_clip()  # what is indexed while it runs counts as new the next time
-        query = dataclasses.replace(saved.query, after_clip=saved.seen.get(space.key)) if new else saved.query
-        if new and space.key not in saved.seen:
-            self.searcher().complain(f"@{name} was not run with {space.encoder} yet: all counts as new this once")
-        hits = self.find(query, k=k or saved.k, per_media=per_media or saved.per_media, rerank=rerank)
-        try:
-            self.saved_queries.note_run(name, space, last)
-        except OSError as error:
-            self.searcher().complain(
-                f"cannot note that @{name} was run ({error.strerror}): --new will show these again"
-            )
-        return hits
+        return self._searching.find_saved(name, k, per_media, rerank, only_new=new)
 
     def explain(self, hits: Hits) -> Hits:
         """The same hits, each with its ``explanation``: the curve of its file, what words it shares with the query,
@@ -412,92 +311,9 @@ class Library:
 
         return why_not(query, Path(os.path.abspath(path)), k, self.searcher(), find, only=only)
 
-    def _reranker(self, wanted: Reranking) -> Encoder:
-        """The encoder that ranks again, loaded once; the library's own when it is the same."""
-        name, row = absolute_name(wanted.encoder), encoder_row(wanted.encoder)[0]
-        kin = row.needs_weights and row.module == encoder_row(self.source.name)[0].module
-        fresh = dataclasses.replace(self.source, name=name) if kin else EncoderSource(name)
-        source = self.manifest().source_of(name) or fresh
-        if wanted.weights:
-            source = dataclasses.replace(source, weights=absolute_folder(wanted.weights))
-        if source == self.source:
-            return self.encoder
-        if row.needs_weights and not source.weights:
-            raise UsageError(f"re-ranker {source.name!r} needs weights: give a folder or a hub id (--rerank-weights)")
-        if not wanted.weights:
-            check_remembered(source.weights, "--rerank-weights DIR")
-        if source not in self._rerankers:
-            self._rerankers[source] = self._sibling(source) or load(source, self.settings)
-        return self._rerankers[source]
-
-    def _sibling(self, source: EncoderSource) -> Encoder | None:
-        """The encoder out of the weights that the library's own has loaded already, where they are the same."""
-        same = source == dataclasses.replace(self.source, name=source.name)
-        return self.encoder.sibling(source.name) if same and isinstance(self.encoder, Shared) else None
-
     def searcher(self) -> Search:
         """What searches: opened once, and anew when the library has changed since."""
-        with self._search_lock:
-            self._follow()
-            space = self._space()
-            search = self._search
-            if search is None or self._stamp != self.catalog.clip_stamp(space):
-                if search is None or search.index.is_outdated(self.folder / "index"):
-                    search = self._opened_search(space)
-                self._stamp, more = refresh(search.index, self._stamp, self.catalog, search.vectors)
-                for complaint in more:
-                    search.complain(complaint)
-                self._search = search
-            if self._not_followed:
-                search.complain(self._not_followed)
-            return search
-
-    def _follow(self) -> None:
-        """Another process may have switched to another Space. Its encoder is loaded, unless this one was named; where
-        that cannot be done, searches go on in the Space they were in while that is there."""
-        space, manifest = self.encoder.space, self.manifest()
-        before, self._active = self._active, manifest.active
-        is_named = self.settings.encoder or self.settings.weights or self.settings.preprocess
-        if is_named or before is None or manifest.active in (None, before, space):
-            return
-        source = source_of(self.settings, manifest)
-        try:
-            check_source(source, self.settings)
-            encoder = load(source, self.settings)
-        except IvsearchError as error:
-            if space not in self.catalog.spaces():
-                raise
-            self._not_followed = (
-                f"this library was switched to {source.name}, which cannot be loaded here: {error}. "
-                f"Searching with {self.source.name} meanwhile"
-            )
-            return
-        self.__dict__["encoder"], self.__dict__["source"] = encoder, source
-        self._search, self._not_followed = None, ""
-
-    def _opened_search(self, space: Space) -> Search:
-        from ivsearch.search.search import Search
-
-        index, self._stamp = VectorIndex.load(self.folder / "index", space, mend=False)
-        vectors = VectorStore(self.folder / "vectors", space)
-        search = Search(
-            self.catalog,
-            vectors,
-            index,
-            self.encoder,
-            self.thumbs,
-            min_likely=self.settings.min_likely,
-            diverse=self.settings.diverse,
-        )
-        index.complaints = search.complaints
-        if vectors.segments() and space not in self.catalog.spaces():
-            search.complain("the catalog knows nothing of the vectors there are: `ivsearch index` fills it again")
-        if not self.catalog.is_complete(space):
-            search.complain(
-                f"some media have no vectors of {space.encoder} {space.revision[:12]} yet and are not searched: "
-                "run `ivsearch index`"
-            )
-        return search
+        return self._searching.searcher()
 
     def ask(
         self,
@@ -539,24 +355,8 @@ class Library:
         from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events
 
         manner = Manner(k, filters or Filters(), _choice(Verify, verify), _choice(Unsupported, unsupported))
-        yield from answer_events(
-            question, self.searcher(), chat=self._chat_when_needed(), manner=manner, history=history
-        )
-
-    def _space(self) -> Space:
-        """The Space to search in. Raises SpaceMismatch when this encoder's vectors are not in the library."""
-        space = self.encoder.space
-        known = self.catalog.spaces()
-        if space in known or not known:
-            return space
-        made_with = ", ".join(f"{each.encoder} {each.revision[:12]}" for each in known)
-        raise SpaceMismatch(
-            f"this library has no vectors of {space.encoder} {space.revision[:12]}, only of {made_with}. "
-            f"Add them (the old ones stay): ivsearch index --encoder {self.source.name}"
-            + (f" --weights {self.source.weights}" if self.source.weights else "")
-            + (f" --preprocess {self.source.preprocess}" if self.source.preprocess else "")
-            + f" --library {self.folder}"
-        )
+        chat = chat_when_needed(self.settings, lambda: self.chat)
+        yield from answer_events(question, self.searcher(), chat=chat, manner=manner, history=history)
 
     # ---- Spaces ----
 
@@ -610,7 +410,7 @@ class Library:
     def remove(self, paths: str | Path | Sequence[str | Path]) -> list[Removed]:
         """Forgets files, or everything below folders. The files themselves are not touched."""
         self._make()
-        self._search = None
+        self._searching.forget()
         return care.remove(self.folder, self.catalog, _absolute(paths), self._wishes())
 
     def stats(self) -> Stats:
@@ -626,7 +426,7 @@ class Library:
         self._make()
         self.close()
         self.__dict__.pop("catalog", None)
-        self._search = None
+        self._searching.forget()
         yield from care.repair(self.folder, self._catalog_url(), self._wishes())
 
 

@@ -135,5 +135,5 @@ def library_with(encoder: Encoder, folder: Path) -> Library:
     from ivsearch.library import open_library
 
     library = open_library(folder, settings=Settings())
-    library.__dict__["encoder"] = encoder
+    library.encoder = encoder
     return library

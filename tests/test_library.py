@@ -285,8 +285,8 @@ def test_vectors_of_another_encoder_are_not_searched(library: Library, mini: Enc
     class Other:
         space = Space("other", "f" * 16, mini.space.dim)
 
-    library.__dict__["encoder"] = Other()
-    library.__dict__["source"] = EncoderSource("other", "/somewhere")
+    library.encoder = Other()
+    library.source = EncoderSource("other", "/somewhere")
     with pytest.raises(
         SpaceMismatch,
         match=r"no vectors of other ffff.*only of mini .*ivsearch index --encoder other --weights /somewhere --lib",
@@ -656,7 +656,7 @@ def test_a_reranker_inherits_weights_of_its_kind_only(
     library: Library, mini: Encoder, tmp_path: Path, name: str
 ) -> None:
     source = EncoderSource(name, str(tmp_path))
-    library.__dict__["source"] = source
+    library.source = source
     message = r"re-ranker 'internvl-g' needs weights: give a folder or a hub id \(--rerank-weights\)"
     with pytest.raises(UsageError, match=message):
         library.search("a cat", rerank=Reranking("internvl-g"))

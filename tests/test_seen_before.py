@@ -56,7 +56,7 @@ def again(indexed: Library, mini: Encoder, shared: Path, limit_bytes: int = 1 <<
     weights = str(shared / "parity" / "iv25_168")
     settings = Settings(chat="internvideo2.5", chat_weights=weights, visual_tokens_bytes=limit_bytes)
     library = open_library(indexed.folder, settings=settings)
-    library.__dict__["encoder"] = mini
+    library.encoder = mini
     return library
 
 

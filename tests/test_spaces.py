@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
 FILES = ("pet.jpg", "night.jpg", "table.jpg", "call.mp4", "cartoon.mp4")
-KILLS = 4
+# When one that encodes is killed: after it reported so many files, and up to so many seconds more.
+KILLS = ((0, 0.3), (1, 0.0), (1, 0.05), (1, 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,8 @@ def loaded_once(old: Encoder, new: Encoder, weights: tuple[Path, Path], monkeypa
     def load(source: EncoderSource, settings: Settings) -> Encoder:
         return cache.get(source.weights) or original(source, settings)
 
-    monkeypatch.setattr("ivsearch.library.load", load)
+    for module in ("encoder_in_use", "rerankers"):
+        monkeypatch.setattr(f"ivsearch.{module}.load", load)
 
 
 def with_encoder(folder: Path, weights: Path) -> Library:
@@ -91,7 +93,7 @@ def base(media: Path, old: Encoder, weights: tuple[Path, Path], tmp_path_factory
     """A library of the old encoder alone."""
     folder = tmp_path_factory.mktemp("base") / "library"
     with with_encoder(folder, weights[0]) as library:
-        library.__dict__["encoder"] = old
+        library.encoder = old
         assert all(isinstance(event, Ingested) for event in library.index(media))
     return folder
 
@@ -102,7 +104,7 @@ def both(base: Path, new: Encoder, weights: tuple[Path, Path], tmp_path_factory:
     folder = tmp_path_factory.mktemp("both") / "library"
     shutil.copytree(base, folder)
     with with_encoder(folder, weights[1]) as library:
-        library.__dict__["encoder"] = new
+        library.encoder = new
         assert {event.path.name for event in library.add_space() if isinstance(event, Ingested)} == set(FILES)
     return folder
 
@@ -373,12 +375,12 @@ def test_one_writer_waits_for_the_other(own: tuple[Path, Path], weights: tuple[P
     with unnamed(folder) as reader:
         with writer_lock(folder):
             job.start()
-            deadline = time.monotonic() + 30
-            while not ((state := reader.reencoding()) and state.stage is Stage.WAITING):
-                assert time.monotonic() < deadline, state
-                time.sleep(0.02)
+            wait_until(
+                lambda: (state := reader.reencoding()) is not None and state.stage is Stage.WAITING,
+                "it does not come to wait",
+            )
             assert done == [] and len(reader.search("a cat")) == 3
-        job.join(60)
+        job.join()
     assert len(done) == 3
     check_sound(folder)
 
@@ -541,10 +543,19 @@ def is_gone(pid: int) -> bool:
 
 
 def wait_for_end(pid: int) -> None:
-    deadline = time.monotonic() + 90
-    while not is_gone(pid):
-        assert time.monotonic() < deadline, "the process does not end"
+    wait_until(lambda: is_gone(pid), "the process does not end")
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)
+
+
+def text_of(path: Path) -> str:
+    """Empty for a file that its process has not opened yet."""
+    return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture(scope="module")
@@ -559,15 +570,18 @@ def test_killed_again_and_again_while_others_search(
     processes: Processes, folder: Path, both: Path, weights: tuple[Path, Path], old: Encoder, new: Encoder
 ) -> None:
     reader, results = processes.start("search", folder)
+    wait_until(lambda: "\n" in text_of(results), "nobody searches")
     rng = random.Random(20261122)
     killed = 0
-    for _ in range(KILLS):
+    for n_reported, most_s in KILLS:
         pid, said = processes.start("add", folder, weights=str(weights[1]))
-        time.sleep(rng.uniform(0.05, 1.2))
+        while text_of(said).count("\n") < n_reported and not is_gone(pid):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, most_s))
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         wait_for_end(pid)
-        reported = set(said.read_text().split()) - {"done"}
+        reported = set(text_of(said).split()) - {"done"}
         in_catalog = rows(
             folder,
             f"SELECT path FROM path JOIN encoding USING (media_id) WHERE space_key = '{new.space.key}'",
@@ -580,10 +594,10 @@ def test_killed_again_and_again_while_others_search(
                 killed += 1
     assert killed >= 1
     assert processes.run("add", folder, weights=str(weights[1]))[-1] == "done"
-    seen_new = time.monotonic() + 30
-    while f'["{new.space.key}"' not in results.read_text():
-        assert time.monotonic() < seen_new, "a search that goes on never came to use the new space"
-        time.sleep(0.05)
+    wait_until(
+        lambda: f'["{new.space.key}"' in text_of(results) and text_of(results).count("\n") > 20,
+        "a search that goes on never came to use the new space",
+    )
     os.kill(reader, signal.SIGKILL)
     wait_for_end(reader)
 
@@ -836,7 +850,7 @@ def test_an_encoder_that_cannot_be_loaded_here_is_not_followed(
     copied = Path(shutil.copytree(weights[1], tmp_path / "weights"))
     with unnamed(folder) as reader, with_encoder(folder, copied) as job:
         reader.search("a cat")
-        job.__dict__["encoder"] = new
+        job.encoder = new
         list(job.add_space())
         shutil.rmtree(copied)
         assert reader.find(Query("a cat")).space == old.space

@@ -143,7 +143,7 @@ def test_an_address_that_is_not_the_whole(real: OpenAIChat) -> None:
 def test_an_answer_from_what_the_encoder_sees(real: OpenAIChat, sample_library: Library, mini: Any) -> None:
     settings = Settings(chat="openai:smollm2", chat_endpoint=real.endpoint.url, chat_pictures=False)
     with open_library(sample_library.folder, create=False, settings=settings) as library:
-        library.__dict__["encoder"] = mini
+        library.encoder = mini
         assert library.chat is not None and not library.chat.watches
         answer = library.ask("Where is the cat?")
     assert answer.verified and answer.cited
@@ -152,7 +152,7 @@ def test_an_answer_from_what_the_encoder_sees(real: OpenAIChat, sample_library: 
 def test_a_library_asked_about_pictures_says_what_to_do(real: OpenAIChat, sample_library: Library, mini: Any) -> None:
     settings = Settings(chat="openai:smollm2", chat_endpoint=real.endpoint.url)
     with open_library(sample_library.folder, create=False, settings=settings) as library:
-        library.__dict__["encoder"] = mini
+        library.encoder = mini
         with pytest.raises(UsageError, match=r"takes no pictures.*\(--no-pictures\)$"):
             library.ask("Where is the cat?")
 

@@ -182,7 +182,7 @@ def test_ranking_again_with_g(run: Run, library: Path, images: list[Path], expec
 def test_the_weights_of_a_library_are_read_once_for_both(library: Path) -> None:
     with open_library(library) as opened:
         opened.find(Query("a cat"), rerank=Reranking("internvl-g"))
-        (reranker,) = opened._rerankers.values()
+        reranker = opened._searching.rerankers.encoder(Reranking("internvl-g"))
         assert reranker.weights is opened.encoder.weights  # type: ignore[attr-defined]
 
 

@@ -74,7 +74,7 @@ def shown(hits: Sequence[Hit]) -> list[tuple]:
 def opened(encoder: Counting, folder: Path) -> Library:
     """A library with the encoder, decoding in one process: it costs more to start than these media to decode."""
     library = open_library(folder, settings=Settings(workers=1))
-    library.__dict__["encoder"] = encoder
+    library.encoder = encoder
     return library
 
 

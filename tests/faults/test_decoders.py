@@ -74,9 +74,9 @@ def _indexed_under(
                 os.kill(pid, signal_number)
                 hit.append(pid)
 
-    while True:
+    for _ in range(20):
         library = open_library(folder, settings=Settings(workers=2, batch=2, stall_s=STALL_S))
-        library.__dict__["encoder"] = counting
+        library.encoder = counting
         over = threading.Event()
         thread = threading.Thread(target=spoil, args=(delay_s,))
         thread.start()
@@ -90,6 +90,7 @@ def _indexed_under(
         library.close()
         shutil.rmtree(folder)
         delay_s /= 2
+    pytest.fail("no decoder was ever seen at work")
 
 
 def _decoders() -> list[int]:

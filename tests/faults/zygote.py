@@ -26,7 +26,7 @@ encoder = load_encoder("mini")
 def act(code, folder, paths, more, said):
     with open(said, "w", buffering=1) as out:
         library = open_library(folder, settings=Settings(batch=4, workers=1))
-        library.__dict__["encoder"] = encoder
+        library.encoder = encoder
         names = {"library": library, "folder": Path(folder), "paths": paths, "more": more, "Path": Path}
         names["say"] = lambda line: print(line, file=out)
         main._invoke = lambda: exec(code, names)

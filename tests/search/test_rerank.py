@@ -19,6 +19,7 @@ from ivsearch.encode import embed_images
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import MediaError, UsageError
 from ivsearch.library import Library
+from ivsearch.rerankers import Rerankers
 from ivsearch.search.rerank import Reranker
 from ivsearch.store.vector_store import VectorStore
 from tests.conftest import library_with
@@ -53,9 +54,9 @@ class Matching(SameButElsewhere):
 
 
 @pytest.fixture
-def elsewhere(mini: Encoder, sample_library: Library, monkeypatch: pytest.MonkeyPatch) -> Encoder:
+def elsewhere(mini: Encoder, monkeypatch: pytest.MonkeyPatch) -> Encoder:
     encoder = SameButElsewhere(mini)
-    monkeypatch.setattr(sample_library, "_reranker", lambda wanted: encoder)
+    monkeypatch.setattr(Rerankers, "encoder", lambda self, wanted: encoder)
     return encoder
 
 
@@ -129,13 +130,13 @@ def test_few_hits_show_each_file_once(sample_library: Library) -> None:
     assert len({hit.media_id for hit in again}) == len(again) == 4
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_file_that_is_gone_keeps_its_place_below(mini: Encoder, sample_media: Path, tmp_path: Path) -> None:
     for name in ("pet.jpg", "night.jpg", "table.jpg", "call.mp4"):
         shutil.copy(sample_media / name, tmp_path / name)
     with library_with(mini, tmp_path / "library") as library:
         media = [tmp_path / name for name in ("pet.jpg", "night.jpg", "table.jpg", "call.mp4")]
         assert all(isinstance(event, Ingested) for event in library.index(media))
-        library.__dict__["_reranker"] = lambda wanted: SameButElsewhere(mini)
         (tmp_path / "pet.jpg").unlink()
         again = library.search("a cat", rerank=Reranking("elsewhere"))
         assert (again[-1].path.name, again[-1].retrieval_score) == ("pet.jpg", None)
@@ -150,11 +151,11 @@ def test_a_file_that_is_gone_keeps_its_place_below(mini: Encoder, sample_media: 
             library.search(clip=clip, rerank=Reranking("elsewhere"))
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_file_that_has_changed_is_not_judged(mini: Encoder, sample_media: Path, tmp_path: Path) -> None:
     media = [Path(shutil.copy(sample_media / name, tmp_path)) for name in ("pet.jpg", "night.jpg", "table.jpg")]
     with library_with(mini, tmp_path / "library") as library:
         assert all(isinstance(event, Ingested) for event in library.index(media))
-        library.__dict__["_reranker"] = lambda wanted: SameButElsewhere(mini)
         os.utime(tmp_path / "night.jpg", (1, 1))
         shutil.copy(sample_media / "garage.jpg", tmp_path / "pet.jpg")
         again = library.search("a cat", rerank=Reranking("elsewhere"))

@@ -32,7 +32,7 @@ from .conftest import SPACE, add
 
 def library_at(folder: Path, url: str, mini: Encoder) -> Library:
     library = open_library(folder, settings=Settings(catalog=url))
-    library.__dict__["encoder"] = mini
+    library.encoder = mini
     return library
 
 
@@ -92,7 +92,7 @@ def empty_url(postgres: Postgres) -> Iterator[str]:
 
 def test_every_act_is_as_with_a_file(library: Library, media: Path, mini: Encoder, tmp_path: Path) -> None:
     local = open_library(tmp_path / "local", settings=Settings())
-    local.__dict__["encoder"] = mini
+    local.encoder = mini
     with local:
         assert outcomes(local, media) == ["indexed"] * 5
 
@@ -123,7 +123,7 @@ def test_the_library_remembers_its_catalog_but_no_password(
         assert "geheim" not in text
     library.close()
     again = open_library(library.folder, create=False, settings=Settings())
-    again.__dict__["encoder"] = mini
+    again.encoder = mini
     monkeypatch.delenv("PGPASSWORD", raising=False)
     monkeypatch.setenv("PGPASSFILE", os.devnull)
     with pytest.raises(LibraryError, match=r"catalog postgresql\+psycopg://keeper@127.*PGPASSWORD or in the file"):
@@ -177,7 +177,7 @@ def test_a_catalog_holds_one_library(library: Library, postgres_url: str, tmp_pa
         outcomes(other, media)
     assert not (tmp_path / "other").exists(), "nothing is left behind"
     local = open_library(tmp_path / "local", settings=Settings())
-    local.__dict__["encoder"] = mini
+    local.encoder = mini
     outcomes(local, next(media.glob("*.jpg")))
     local.close()
     with pytest.raises(UsageError, match="belongs to another library than"):
