@@ -7,6 +7,7 @@ process; ``IO_FLAG_MMAP`` starts threads at every search to prefetch lists and i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import faiss
@@ -47,9 +48,38 @@ class ClipLists:
         index.train(np.ascontiguousarray(sample))
         return cls(index, plan)
 
-    def add(self, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """``rows`` (m,) numbers, ``vectors`` (m, dim). Never on what ``opened`` with ``to_grow`` False gave."""
-        self._index.add_with_ids(np.ascontiguousarray(vectors), rows)
+    def fill(self, batches: Callable[[], Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]]) -> None:
+        """Adds all that ``batches`` gives, pairs of row numbers (m,) and vectors (m, dim). It may be asked twice and
+        must give the same both times. Never on what ``opened`` with ``to_grow`` False gave.
+
+        Lists double their memory as they grow, which in sum takes twice what they hold in the end. So 8-bit lists
+        first learn how long they will be; 1-bit codes, which FAISS packs itself, are small enough without.
+        """
+        if self.plan.kind is not IndexKind.IVF_SQ8:
+            for rows, vectors in batches():
+                if len(rows):  # for none FAISS raises
+                    self._index.add_with_ids(np.ascontiguousarray(vectors), rows)
+            return
+        nearest = [self._nearest(vectors) for _, vectors in batches()]
+        self._make_room(np.bincount(np.concatenate([np.empty(0, np.int32), *nearest]), minlength=self.plan.n_lists))
+        for (rows, vectors), few in zip(batches(), nearest, strict=True):
+            # Named, as FAISS keeps none of them alive.
+            vectors, rows, lists = np.ascontiguousarray(vectors), np.ascontiguousarray(rows), few.astype(np.int64)
+            self._index.add_core(len(rows), faiss.swig_ptr(vectors), faiss.swig_ptr(rows), faiss.swig_ptr(lists))
+
+    def _nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Numbers of the lists (m,) that vectors (m, dim) belong in."""
+        lists: NDArray[np.int64] = self._index.quantizer.search(np.ascontiguousarray(vectors), 1)[1]
+        return lists[:, 0].astype(np.int32)
+
+    def _make_room(self, counts: NDArray[np.int64]) -> None:
+        """For so many more rows in each list: shrunk again, a list keeps the memory."""
+        lists = self._index.invlists
+        assert lists is not None
+        for number, count in enumerate(counts.tolist()):
+            held = lists.list_size(number)
+            lists.resize(number, held + count)
+            lists.resize(number, held)
 
     def search(
         self, vectors: NDArray[np.float32], k: int, nprobe: int, bits: NDArray[np.uint8] | None

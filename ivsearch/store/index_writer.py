@@ -164,10 +164,14 @@ def _filled(
     asked: Wishes,
 ) -> ListsFile:
     """Adds the rows from ``start`` on that are alive, and writes the lists."""
-    for first, taken in rows.between(start, len(rows)).batches():
-        numbers = np.arange(start + first, start + first + len(taken.halves))
-        wanted = taken.sound & ~np.isin(numbers, dead)
-        lists.add(numbers[wanted], taken.halves[wanted].astype(np.float32))
+
+    def batches() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        for first, taken in rows.between(start, len(rows)).batches():
+            numbers = np.arange(start + first, start + first + len(taken.halves))
+            wanted = taken.sound & ~np.isin(numbers, dead)
+            yield numbers[wanted], taken.halves[wanted].astype(np.float32)
+
+    lists.fill(batches)
     path = folder / f"lists-{number:06d}.faiss"
     temporary = path.with_suffix(".tmp")
     lists.write(temporary)
