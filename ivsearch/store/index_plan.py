@@ -5,19 +5,17 @@ The figures behind the numbers are in benchmarks/LOG.md.
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from math import log2
-from pathlib import Path
+
+from ivsearch.store import machine_memory
 
 # What an inverted list keeps for every vector beside its code: the row number; for RaBitQ also two factors and padding.
 SQ8_EXTRA_BYTES = 8
 RABITQ_EXTRA_BYTES = 20
 # Rows not yet in the lists, scores and the like; and of the machine's memory, what an index takes if nobody says.
 MACHINE_SHARE = 0.25
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class IndexKind(StrEnum):
@@ -107,8 +105,4 @@ def memory_bytes(n: int, dim: int, kind: IndexKind) -> int:
 
 def automatic_budget_bytes() -> int:
     """A quarter of the memory of this machine, or of what its container may use."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # Not there outside a container; "max" without a limit.
-    with suppress(OSError, ValueError):
-        total = min(total, int(CGROUP_LIMIT.read_text()))
-    return int(total * MACHINE_SHARE)
+    return int(machine_memory.memory_bytes() * MACHINE_SHARE)
