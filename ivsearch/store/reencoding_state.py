@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,9 @@ NAME = "reencoding.json"
 LOCK = "reencoding.lock"
 LOG = "reencoding.log"
 
-# How long one that begins lets another finish that only looks whether somebody holds the lock, and how long those who
-# look let each other: a look takes the lock for well under a millisecond.
+# How long one that begins lets others finish that only look whether somebody holds the lock, which takes well under a
+# millisecond.
 GLANCE_S = 1.0
-LOOK_S = 0.1
 
 
 class Stage(StrEnum):
@@ -109,15 +109,15 @@ def _read(folder: Path) -> ReencodingState | None:
 
 
 def _is_held(folder: Path) -> bool:
-    if not (folder / LOCK).exists():
-        return False
     try:
-        with FileLock(folder / LOCK, timeout=LOOK_S, poll_interval=LOOK_S / 10):
+        with (folder / LOCK).open("rb") as file:
+            # Shared, so that those who look never take each other for the one that holds it.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except Timeout:
+    except BlockingIOError:
         return True
     except OSError:
-        return False  # a folder nobody can write to: nothing is encoded into it either
+        return False  # none has ever begun, or it cannot be known
 
 
 @contextmanager
