@@ -46,8 +46,8 @@ def served() -> Iterator[Wire]:
             document = json.loads(body) if body else None
             headers = {name.lower(): value for name, value in self.headers.items()}
             wire.came.append(Came(self.path, headers, document, time.monotonic()))
-            self.close_connection = True
             wire.take()(self)
+            self.close_connection = True
 
         def do_GET(self) -> None:
             self.do_POST()
@@ -73,7 +73,7 @@ def status(code: int, body: bytes = b"", kind: str = "application/json", **heade
         handler.send_response(code)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
             handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
+        _end_headers(handler)
         handler.wfile.write(body)
 
     return answer
@@ -86,7 +86,7 @@ def events(*chunks: bytes, pause_s: float = 0.0, end: bool = True) -> Answer:
         handler.send_response(200)
         handler.send_header("Content-Type", "text/event-stream")
         handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
+        _end_headers(handler)
         try:
             for chunk in chunks:
                 handler.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
@@ -98,6 +98,12 @@ def events(*chunks: bytes, pause_s: float = 0.0, end: bool = True) -> Answer:
             return  # the client had enough
 
     return answer
+
+
+def _end_headers(handler: BaseHTTPRequestHandler) -> None:
+    # Each request has a connection of its own. Untold, a client may begin its next one while this is being closed.
+    handler.send_header("Connection", "close")
+    handler.end_headers()
 
 
 def nothing(pause_s: float) -> Answer:

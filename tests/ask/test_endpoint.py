@@ -11,7 +11,6 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.wire import DONE, Answer, Wire, events, nothing, piece, said, status
 
 KEY = "sk-very-secret"
 QUICK = Patience(connect_s=1.0, silence_s=20.0, retries=2, first_wait_s=0.01, longest_wait_s=2.0)
-IMPATIENT = Patience(silence_s=0.5)
+IMPATIENT = Patience(silence_s=1.0)
 
 
 def ask(wire: Wire, *, key: str = KEY, n_pictures: int = 0, patience: Patience = QUICK) -> str:
@@ -276,10 +275,31 @@ def test_what_does_not_pass_ends(wire: Wire, code: int, message: str) -> None:
     assert len(wire.came) == 3
 
 
-def test_the_server_says_when_to_come_back(wire: Wire) -> None:
+@pytest.fixture
+def waits_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long it wanted to wait each time. It does wait, but a hundredth of that."""
+    waits: list[float] = []
+
+    class Clock:
+        @staticmethod
+        def sleep(wait_s: float) -> None:
+            waits.append(wait_s)
+            time.sleep(wait_s / 100)
+
+    monkeypatch.setattr("ivsearch.ask.endpoint.time", Clock)
+    return waits
+
+
+def test_the_server_says_when_to_come_back(wire: Wire, waits_s: list[float]) -> None:
+    wire.answers = [status(503, Retry_After="2"), said("x")]
+    assert ask(wire) == "x"
+    assert waits_s == [2.0]
+
+
+def test_it_waits_before_it_asks_again(wire: Wire) -> None:
     wire.answers = [status(503, Retry_After="1"), said("x")]
     assert ask(wire) == "x"
-    assert 1.0 <= wire.came[1].at_s - wire.came[0].at_s < 1.5
+    assert wire.came[1].at_s - wire.came[0].at_s >= 1.0
 
 
 @pytest.mark.parametrize("later", ["3600", format_datetime(datetime.now(UTC) + timedelta(hours=1))])
@@ -288,7 +308,7 @@ def test_too_late_is_not_waited_for(wire: Wire, later: str) -> None:
     started = time.monotonic()
     with pytest.raises(NetworkError, match=r"has too much to do \(429\): it asks to come back in \d{4} s$"):
         ask(wire)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 1800
 
 
 @pytest.mark.parametrize("later", ["soon", "nan", "-5", "Mon, 99 Nov"])
@@ -297,13 +317,13 @@ def test_a_time_that_is_none_is_not_believed(wire: Wire, later: str) -> None:
     assert ask(wire) == "x"
 
 
-def test_the_waits_grow(wire: Wire) -> None:
+def test_the_waits_grow(wire: Wire, waits_s: list[float]) -> None:
     wire.answers = [status(503), status(503), status(503), status(503), said("x")]
-    patience = Patience(retries=4, first_wait_s=0.1)
+    patience = Patience(retries=4, first_wait_s=0.1, longest_wait_s=0.5)
     list(Endpoint(wire.url, "", patience).stream(Prompt("tiny", [], 0, 1)))
-    waits_s = [later.at_s - sooner.at_s for sooner, later in pairwise(wire.came)]
+    assert len(waits_s) == len(wire.came) - 1 == 4
     for number, wait_s in enumerate(waits_s):
-        assert 0.05 * 2**number <= wait_s <= 0.1 * 2**number + 0.1
+        assert 0.05 * 2**number <= wait_s <= min(0.1 * 2**number, 0.5)
 
 
 @pytest.mark.parametrize("end", [True, False])
@@ -372,26 +392,26 @@ def test_a_limit_it_knows_by_no_name(wire: Wire, words: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (nothing(2), NetworkError),
-        (events(piece("A"), piece("B"), pause_s=2), AnswerCut),
+        (nothing(60), NetworkError),
+        (events(piece("A"), piece("B"), pause_s=60), AnswerCut),
         # Alive, but with nothing to say.
-        (events(*[b": ping\n\n"] * 20, pause_s=0.1), NetworkError),
-        (events(*[piece(None)] * 20, pause_s=0.1), NetworkError),
-        (events(piece("A"), *[b": ping\n\n"] * 20, pause_s=0.1), AnswerCut),
+        (events(*[b": ping\n\n"] * 600, pause_s=0.1), NetworkError),
+        (events(*[piece(None)] * 600, pause_s=0.1), NetworkError),
+        (events(piece("A"), *[b": ping\n\n"] * 600, pause_s=0.1), AnswerCut),
     ],
 )
 def test_silence_ends(wire: Wire, answer: Answer, error: type[IvsearchError]) -> None:
     wire.answers = [answer]
     started = time.monotonic()
-    with pytest.raises(error, match=r"said nothing for 0\.5 s") as silent:
+    with pytest.raises(error, match=r"said nothing for 1 s") as silent:
         ask(wire, patience=IMPATIENT)
     assert type(silent.value) is error
-    assert time.monotonic() - started < 1.5 and len(wire.came) == 1
+    assert time.monotonic() - started < 30 and len(wire.came) == 1
 
 
 def test_thinking_is_no_silence(wire: Wire) -> None:
     thought = b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n'
-    wire.answers = [events(*[thought] * 10, piece("Yes", "stop"), pause_s=0.1)]
+    wire.answers = [events(*[thought] * 15, piece("Yes", "stop"), pause_s=0.1)]
     assert ask(wire, patience=IMPATIENT) == "Yes"
 
 

@@ -286,12 +286,12 @@ def test_a_stream_may_be_read_on_by_another_thread(qwen2: InternVLWatcher) -> No
         ThreadPoolExecutor(1) as second,
         closing(qwen2.stream(question="Hello", max_new_tokens=30)) as pieces,  # type: ignore[type-var]
     ):
-        said = [first.submit(next, pieces).result(20), second.submit(next, pieces).result(20)]
+        said = [first.submit(next, pieces).result(300), second.submit(next, pieces).result(300)]
         with pytest.raises(UsageError, match=r"^a reply is still being streamed: "):
-            second.submit(lambda: qwen2.generate(question="Hello", max_new_tokens=1)).result(20)
+            second.submit(lambda: qwen2.generate(question="Hello", max_new_tokens=1)).result(300)
         waiting = first.submit(lambda: qwen2.generate(question="Hello", max_new_tokens=1))
-        said += second.submit(list, pieces).result(20)
-        assert waiting.result(20).token_ids
+        said += second.submit(list, pieces).result(300)
+        assert waiting.result(300).token_ids
     assert "".join(said) == wanted
 
 
