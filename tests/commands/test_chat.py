@@ -388,7 +388,7 @@ def test_lines_that_are_wrong_do_not_end_the_others(
 
 
 def test_ctrl_c_leaves_cleanly(wire: Wire, tmp_path: Path) -> None:
-    wire.answers = [events(*[piece("word ")] * 100, pause_s=0.2)]
+    wire.answers = [events(*[piece("word ")] * 1000, pause_s=0.2)]
     words = [sys.executable, "-m", "ivsearch", *map(str, real(wire.url, "-q", "Go on"))]
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
     # Whoever started the tests may ignore SIGINT, and ivsearch would inherit that.
@@ -404,8 +404,9 @@ def test_ctrl_c_leaves_cleanly(wire: Wire, tmp_path: Path) -> None:
     assert process.stdout.read(5) == "word "
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and time.monotonic() - started < 5
+    out, err = process.communicate(timeout=150)
+    # Well before the answer ends by itself.
+    assert process.returncode == 130 and time.monotonic() - started < 100
     assert set(out.split()) <= {"word"} and out.endswith("\n") and err == "ivsearch: interrupted\n"
 
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -20,14 +20,22 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
         "try: main()\nexcept SystemExit: pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    times_s = []
+    ours_s, bare_s = [], []
     for _ in range(5):
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        times_s.append(time.perf_counter() - started)
+        # What is measured comes last: its output is looked at.
+        for took_s, program in ((bare_s, "import click"), (ours_s, code)):
+            before_s = _children_s()
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+            took_s.append(_children_s() - before_s)
     assert done.stdout.endswith("[]\n")
-    # The best of five: other work on the machine must not decide. An interpreter alone takes a good part of it.
-    assert min(times_s) < 0.25
+    # Beside an interpreter with click, and the best of five: neither the machine nor its other work decides.
+    assert min(ours_s) < 2 * min(bare_s)
+
+
+def _children_s() -> float:
+    """CPU seconds of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,6 +134,14 @@ def test_what_makes_no_sense(run: Run, folder: Path) -> None:
     assert done.code == 2 and "this library has no space 'nothing'" in done.err
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine: a process begins, and ends, before it is given up."""
+    monkeypatch.setattr(verb, "BEGIN_S", 300)
+    monkeypatch.setattr(verb, "END_S", 300)
+
+
+@pytest.mark.usefixtures("patient")
 def test_in_the_background_stopped_and_gone_on_with(run: Run, folder: Path, weights: Path) -> None:
     add = ("spaces", "add", "--encoder", f"internvit:{weights}", "--background", "--library", folder)
     began = json.loads(run(*add, "--json").out)
@@ -141,7 +150,7 @@ def test_in_the_background_stopped_and_gone_on_with(run: Run, folder: Path, weig
         # Stopped where it is, or done already.
         assert run("spaces", "stop", "--library", folder).code == 0
     finally:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while (state := read_state(folder)) and state.is_running:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -152,6 +161,7 @@ def test_in_the_background_stopped_and_gone_on_with(run: Run, folder: Path, weig
     assert Path(began["log"]).exists()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_background_process_that_cannot_begin_says_why(run: Run, folder: Path, tmp_path: Path) -> None:
     done = run("spaces", "add", "--encoder", "internvl-c", "--weights", "./none", "--background", "--library", folder)
     assert done.code == 1
@@ -186,13 +196,14 @@ def test_a_process_that_does_not_end(run: Run, folder: Path, monkeypatch: pytest
 
 def test_how_far_it_is(run: Run, folder: Path) -> None:
     unread = tuple(Unread(f"{i:032x}", f"/videos/{i}\n.mp4", "is damaged") for i in range(21))
+    began = time.time()
     state = ReencodingState(
         os.getpid(),
         "siglip2:base",
         "siglip2-base-1",
         Stage.ENCODING,
-        started_s=time.time() - 100,
-        updated_s=time.time() - 3,
+        started_s=began - 100,
+        updated_s=began - 3,
         media_done=30,
         media_total=90,
         frames_done=1000,
@@ -204,7 +215,8 @@ def test_how_far_it_is(run: Run, folder: Path) -> None:
         write_state(folder, state)
         shown = run("spaces", "--library", folder).out
         assert "re-encoding to siglip2:base: under way, 30 of 90 media, 50.0 frames/s, about 2 min 0 s left" in shown
-        assert f"process {os.getpid()}, last heard of 3 s ago" in shown
+        told = re.search(rf"process {os.getpid()}, last heard of (\d+) s ago", shown)
+        assert told and 3 <= int(told[1]) <= 4 + time.time() - began
         assert "not read: /videos/0\\n.mp4: is damaged" in shown and "and 1 more: " in shown
         document = json.loads(run("spaces", "--json", "--library", folder).out)["reencoding"]
         assert (document["running"], document["left_s"], len(document["unread"])) == (True, 120.0, 21)
