@@ -333,7 +333,7 @@ for i in range(50):
 def test_two_processes_lose_nothing(where: str | Path) -> None:
     """Nor do they get into each other's way when both find an empty database."""
     processes = [subprocess.Popen([sys.executable, "-c", WRITER, str(where), name]) for name in ("a", "b")]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(300) for process in processes] == [0, 0]
     with closing(Catalog(where)) as catalog:
         assert len(catalog.skipped()) == 100
         assert told(catalog, "SELECT count(*) FROM identity") == [(1,)]

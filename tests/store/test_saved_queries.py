@@ -116,7 +116,7 @@ def test_what_two_processes_save_at_once_is_all_kept(tmp_path: Path) -> None:
         "for n in range(20): SavedQueries(Path(sys.argv[1])).add(sys.argv[2] + str(n), SavedQuery(Query('a cat')))"
     )
     started = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), name]) for name in "ab"]
-    assert [process.wait(60) for process in started] == [0, 0]
+    assert [process.wait(300) for process in started] == [0, 0]
     assert set(SavedQueries(tmp_path).all()) == {f"{name}{n}" for name in "ab" for n in range(20)}
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
 
