@@ -135,6 +135,8 @@ def test_no_finite_numbers(shared: Path) -> None:
         spoilt.look(np.zeros((4, 168, 168, 3), np.uint8))
 
 
+# Memory of threads, of which there are as many as the machine has cores, would count as well.
+ALONE = {**os.environ, "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
 LITTLE_ROOM = """
 import resource, sys
 import numpy as np
@@ -157,7 +159,7 @@ except UsageError as error:
 def test_no_room_for_the_fewest_pictures(shared: Path) -> None:
     folder = shared / "parity" / "iv25_448"
     command = [sys.executable, "-c", LITTLE_ROOM, str(folder)]
-    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MALLOC_ARENA_MAX": "1"})
+    found = subprocess.run(command, capture_output=True, text=True, env=ALONE)
     assert found.stdout.startswith("4 no room on cpu for 4 pictures of 448 pixels a side"), found.stderr
     assert "going on with 4" in found.stderr
 
@@ -190,7 +192,7 @@ def test_no_room_for_the_weights(shared: Path, tmp_path: Path) -> None:
     config["llm_config"]["vocab_size"] = 200_000
     (large / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-c", NO_ROOM, str(small), str(large)]
-    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MALLOC_ARENA_MAX": "1"})
+    found = subprocess.run(command, capture_output=True, text=True, env=ALONE)
     assert "no room for the weights: 0.1 GiB in float32 on cpu. Take --dtype" in found.stdout, found.stderr
 
 
