@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,11 @@ from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, unf
 from ivsearch.store.ownership import claim, open_catalog
 from ivsearch.store.reencoding_state import reencoding_lock
 from ivsearch.store.refresh import save_index
+from ivsearch.store.salvage import renew
 from ivsearch.store.soundness import unsound_media
+from ivsearch.store.text_soundness import ADVICE as TEXT_ADVICE
+from ivsearch.store.text_soundness import NOUNS as TEXT_NOUNS
+from ivsearch.store.text_soundness import forget_unsound, lost_texts, unsound_texts
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.turns import writers_turn
 from ivsearch.store.vector_index import VectorIndex, check_generation
@@ -75,6 +80,8 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
             for complaint in catalog.complaints():
                 told.append(complaint)
                 yield complaint
+            if not told:
+                yield from _text_complaints(catalog)
             for key in () if bad_manifest else unknown_vectors(folder, catalog, read_manifest(folder) or Manifest()):
                 yield f"the catalog knows nothing of the vectors of {key}; {_taking_up(folder, key)}"
             for space in catalog.spaces():
@@ -86,6 +93,14 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
         except LibraryDamaged as error:
             if str(error) not in told:
                 yield str(error)
+
+
+def _text_complaints(catalog: Catalog) -> Iterator[str]:
+    for unsound in unsound_texts(catalog):
+        paths = catalog.media_paths([unsound.media_id]).get(unsound.media_id)
+        yield f"{paths[0] if paths else f'media {unsound.media_id}'}: {unsound.reason}; run {RUN}"
+    for kind, media_ids in lost_texts(catalog).items():
+        yield f"{len(media_ids)} files: their {TEXT_NOUNS[kind]} were lost; {TEXT_ADVICE[kind]} reads them again"
 
 
 def _verify_log(catalog_url: str | Path) -> Iterator[str]:
@@ -158,10 +173,9 @@ def repair(folder: Path, catalog_url: str | Path, wishes: Wishes = WISHES) -> It
         if isinstance(catalog_url, Path) and _is_broken(catalog_url):
             yield from _mend_rows(catalog_url)
         if isinstance(catalog_url, Path) and _is_broken(catalog_url):
-            for path in (catalog_url, log, catalog_url.with_name(f"{catalog_url.name}-shm")):
-                if path and path.exists():
-                    yield f"set aside {set_aside(path)}; {TAKE_UP}"
+            yield from _renew(catalog_url)
         with closing(open_catalog(folder, catalog_url)) as catalog, catalog.only_writer():
+            yield from _mend_texts(catalog)
             spaces = catalog.spaces()
             if bad_manifest:
                 yield from _repair_manifest(folder, catalog)
@@ -190,6 +204,28 @@ def _mend_rows(catalog_file: Path) -> Iterator[str]:
                 yield f"deleted {dropped} rows that pointed at missing ones; `ivsearch index` fills gaps"
     except LibraryDamaged:
         return  # it is set aside then
+
+
+def _renew(catalog_file: Path) -> Iterator[str]:
+    renewed = renew(catalog_file)
+    for path in renewed.aside:
+        yield f"set aside {path}; {TAKE_UP}"
+    if renewed.n_paths or renewed.n_lines:
+        yield f"kept {renewed.n_paths} files and {renewed.n_lines} lines of words in them, which could still be read"
+    if renewed.lacks_readings:
+        yield (
+            "which words on screen or speech were read can be told in part only: run `ivsearch index` with --ocr or "
+            "--speech again if you have used them; it reads what is missing"
+        )
+
+
+def _mend_texts(catalog: Catalog) -> Iterator[str]:
+    unsound = list(unsound_texts(catalog))
+    forget_unsound(catalog, unsound)
+    for kind, of_kind in groupby(sorted(unsound, key=lambda each: each.kind), key=lambda each: each.kind):
+        n = len({each.media_id for each in of_kind})
+        noun, advice = TEXT_NOUNS.get(kind, "words in text files beside them"), TEXT_ADVICE.get(kind, "`ivsearch index`")
+        yield f"{n} files: forgot their {noun}, some of which were lost; {advice} reads them again"
 
 
 def _repair_manifest(folder: Path, catalog: Catalog) -> Iterator[str]:

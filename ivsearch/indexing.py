@@ -18,6 +18,8 @@ from ivsearch.store.index_writer import Wishes
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
 from ivsearch.store.ownership import claim
 from ivsearch.store.refresh import save_index
+from ivsearch.store.text_soundness import lost_texts
+from ivsearch.store.texts import SCREEN, SPEECH
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.turns import writers_turn
 from ivsearch.store.vector_store import VectorStore
@@ -91,13 +93,19 @@ def index(
         gone = {str(event) for event in ingest.gone_roots()}
         manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
         write_manifest(folder, manifest.switched(space) if catalog.is_complete(space) else manifest)
-        yield from _index_texts(catalog, roots, settings, options.fps, read)
+        yield from _index_texts(catalog, roots, settings, options.fps, read, tell)
 
 
 def _index_texts(
-    catalog: Catalog, roots: Sequence[Path], settings: Settings, fps: float, read: ReadWords
+    catalog: Catalog,
+    roots: Sequence[Path],
+    settings: Settings,
+    fps: float,
+    read: ReadWords,
+    tell: Callable[[str], None],
 ) -> Iterator[IngestEvent]:
-    """The words beside and inside the media, after their pictures."""
+    """The words beside and inside the media, after their pictures. Words on screen that were lost are read again, asked
+    for or not; what was said is told of, for its model has to be named."""
     from ivsearch.ingest_screen import ScreenOptions, ScreenPass
     from ivsearch.ingest_texts import SidecarPass, hear, paths_in, read_embedded
 
@@ -105,11 +113,32 @@ def _index_texts(
     if settings.subtitles:
         yield from SidecarPass(catalog, rows).run()
         yield from read_embedded(catalog, rows, stall_s=settings.stall_s)
+    lost = lost_texts(catalog)
     if read.transcriber is not None:
         yield from hear(catalog, rows, read.transcriber)
-    if read.make_reader is not None:
+    elif SPEECH in lost:
+        n = len(lost[SPEECH])
+        tell(f"what is said in {n} files was lost: `ivsearch index --speech` with its weights writes it down again")
+    make_reader = read.make_reader
+    if make_reader is None and SCREEN in lost:
+        rows = [row for row in rows if row.media_id in set(lost[SCREEN])]
+        make_reader = _reader_again(len(lost[SCREEN]), tell)
+    if make_reader is not None:
         reading = ScreenOptions(fps, settings.workers or None, settings.stall_s, settings.max_pixels)
-        yield from ScreenPass(catalog, rows, options=reading, make_reader=read.make_reader).run()
+        yield from ScreenPass(catalog, rows, options=reading, make_reader=make_reader).run()
+
+
+def _reader_again(n: int, tell: Callable[[str], None]) -> Callable[[], ScreenReader] | None:
+    """For the words on screen of ``n`` Media that were lost; None where it is not installed any more."""
+    from ivsearch.media.ocr import RapidReader, check_rapidocr
+
+    try:
+        check_rapidocr()
+    except UsageError as error:
+        tell(f"the words on screen of {n} files were lost and cannot be read again: {error}")
+        return None
+    tell(f"the words on screen of {n} files were lost: reading them again")
+    return RapidReader
 
 
 @dataclass(frozen=True, slots=True)

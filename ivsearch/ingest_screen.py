@@ -23,10 +23,8 @@ from ivsearch.media.ocr import ScreenReader, Words
 from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, default_workers
 from ivsearch.media.screen_lines import screen_lines
 from ivsearch.store.catalog import Catalog, PathRow
-from ivsearch.store.texts import Texts, TextTrack
+from ivsearch.store.texts import SCREEN, Texts, TextTrack
 
-SCREEN = "screen"
-"""Kind of reading."""
 # Frames that wait for a reader, for each of them: decoding is faster by far.
 AHEAD = 2
 

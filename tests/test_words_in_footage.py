@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from ivsearch.settings import Settings
 from ivsearch.store.texts import Texts
 
 from .conftest import library_with
+from .media.test_text_streams import film
 
 STREET_EN = """1
 00:00:01,000 --> 00:00:02,500
@@ -230,6 +233,84 @@ def test_files_that_change_come_and_go_are_noticed_without_decoding(
         assert run() == [TextRemoved]
         assert not finds("heron")
         assert library.stats().texts == {}
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mkv"), ("mov_text", "mp4")])
+def test_lines_inside_a_video_that_begin_after_its_end_are_left_out(
+    mini: Encoder, tmp_path: Path, codec: str, suffix: str
+) -> None:
+    path = film(tmp_path / f"film.{suffix}", codec, lines_at_s=(0, 3, 7))
+    with library_with(mini, tmp_path / "library") as library:
+        (read,) = [event for event in library.index([path]) if isinstance(event, TextRead)]
+        assert (read.n_lines, read.warnings) == (2, ("1 line lies after the end of the video",))
+        (row,) = library.catalog.paths()
+        lines = [line.text for _, line in Texts(library.catalog).lines(row.media_id, 0, 60)]
+        assert lines == ["Where is the captain?", "المنارة هناك"]
+        assert not any(isinstance(event, TextRead) for event in library.index([path])), "once"
+
+
+def test_words_that_a_damaged_catalog_lost_are_read_again_and_no_others(
+    library: Library, mini: Encoder, reader: RapidReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "library"
+    shutil.copytree(library.folder, folder)
+    whole = words_in(folder)
+    with closing(sqlite3.connect(folder / "catalog.db")) as connection, connection:
+        for text in (SHOWN, "A cat? Here?"):  # on screen, and in a file beside a video
+            connection.execute("update text_line set text = cast(x'ff41' as text) where text = ?", (text,))
+    monkeypatch.setattr("ivsearch.media.ocr.RapidReader", lambda: reader)
+    told: list[str] = []
+    with library_with(mini, folder) as mended:
+        assert [line.split("; ")[-1] for line in mended.verify()] == ["`ivsearch repair` mends it"]
+        actions = list(mended.repair())
+        paths = len(mended.catalog.paths())
+        assert f"kept {paths} files and {len(whole) - 2} lines of words in them, which could still be read" in actions
+        assert actions[-2:] == [
+            "1 files: forgot their words in text files beside them, some of which were lost; `ivsearch index` reads them again",
+            "1 files: forgot their words on screen, some of which were lost; `ivsearch index --ocr` reads them again",
+        ]
+        assert "1 files: their words on screen were lost; `ivsearch index --ocr` reads them again" in mended.verify()
+        events = list(mended.index(tell=told.append))
+        assert {event.path.name for event in events if isinstance(event, TextRead)} == {"street.en.srt", "signs.mp4"}
+        assert told == ["the words on screen of 1 files were lost: reading them again"]
+        assert list(mended.verify()) == []
+        assert first(mended.find(Query("quarantine zone"), k=5)) == ("signs.mp4", Modality.SCREEN)
+    assert words_in(folder) == whole
+
+
+def words_in(folder: Path) -> list[tuple]:
+    query = "select media_id, source, start_s, text from text_line join text_track using (track_id)"
+    with closing(sqlite3.connect(folder / "catalog.db")) as connection:
+        connection.text_factory = bytes
+        return sorted(connection.execute(query))
+
+
+def test_lost_words_that_cannot_be_read_again_are_told(
+    library: Library, mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "library"
+    shutil.copytree(library.folder, folder)
+    with closing(sqlite3.connect(folder / "catalog.db")) as connection, connection:
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("delete from text_track where source = 'screen'")
+        one = "(select max(media_id) from text_reading where kind = 'screen')"
+        connection.execute(f"update text_reading set kind = 'speech' where kind = 'screen' and media_id = {one}")
+
+    def missing() -> None:
+        raise UsageError("no OCR here")
+
+    monkeypatch.setattr("ivsearch.media.ocr.check_rapidocr", missing)
+    told: list[str] = []
+    with library_with(mini, folder) as mended:
+        assert all("are noted as read, and are not there; run `ivsearch repair`" in line for line in mended.verify())
+        list(mended.repair())
+        assert not [event for event in mended.index(tell=told.append) if isinstance(event, TextRead)]
+        assert any("`ivsearch index --speech` reads them again" in line for line in mended.verify())
+    n = len(told) and int(told[-1].split()[5])
+    assert told == [
+        "what is said in 1 files was lost: `ivsearch index --speech` with its weights writes it down again",
+        f"the words on screen of {n} files were lost and cannot be read again: no OCR here",
+    ]
 
 
 def test_reading_the_screen_goes_on_where_it_was_stopped(library: Library, reader: RapidReader) -> None:

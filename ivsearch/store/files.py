@@ -69,6 +69,17 @@ def set_aside_copy(path: Path) -> Path:
     return Path(shutil.copy2(path, _aside(path)))
 
 
+def set_aside_and_replace(path: Path, fresh: Path) -> Path:
+    """As ``set_aside``, with ``fresh``, on the disk already, in its place: at no moment is there none."""
+    target = _aside(path)
+    try:
+        target.hardlink_to(path)
+    except OSError:  # a file system without hard links
+        shutil.copy2(path, target)
+    publish(fresh, path)
+    return target
+
+
 def _aside(path: Path) -> Path:
     target, n = path.with_name(f"{path.name}.damaged"), 1
     while target.exists():

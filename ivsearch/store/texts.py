@@ -22,6 +22,10 @@ from ivsearch.store.text_tokens import Word, Words, tokens
 # Lines weighed for one query. More than this hold its rarest words only where those words are common.
 MOST_LINES = 1000
 NO_FILTERS = Filters()
+SCREEN, SPEECH, EMBEDDED = "screen", "speech", "embedded"
+"""Kinds of reading: words on screen, what a model heard, the subtitle streams of a video."""
+LOST = "lost"
+"""Reading of Media that were read once, and whose words were lost: like no other, so that they are read again."""
 
 
 @dataclass(frozen=True, slots=True)
