@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -114,20 +114,19 @@ def add(
     """
     if not encoder:
         raise click.UsageError("say which encoder: --encoder NAME (`ivsearch models` lists them)")
-    flags: dict[str, Any] = {
-        "library": _library_of(context, library),
-        "encoder": encoder,
-        "weights": weights,
-        "device": device,
-        "dtype": dtype,
-        "preprocess": preprocess,
-        "workers": workers,
-        "batch": batch,
-        "stall_s": stall_s,
-    }
-    with opened(**flags) as lib:
+    with opened(
+        library=_library_of(context, library),
+        encoder=encoder,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        preprocess=preprocess,
+        workers=workers,
+        batch=batch,
+        stall_s=stall_s,
+    ) as lib:
         if background:
-            _begin_in_background(lib, flags, no_switch=no_switch, as_json=as_json)
+            _begin_in_background(lib, _options_of(context), as_json=as_json)
         else:
             _add(lib, no_switch=no_switch, as_json=as_json)
 
@@ -180,17 +179,24 @@ def _add(lib: Library, *, no_switch: bool, as_json: bool) -> None:
         sys.exit(SOME_SKIPPED)
 
 
-def _begin_in_background(lib: Library, flags: dict[str, Any], *, no_switch: bool, as_json: bool) -> None:
+def _options_of(add: click.Context) -> list[str]:
+    """How the encoder and its work were asked for, as it was typed, for a process that does it."""
+    names = ("encoder", "weights", "device", "dtype", "preprocess", "workers", "batch", "stall_s")
+    typed = {name: add.params[name] for name in names if add.params[name] is not None}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in typed.items()]
+    return [*options, *(["--no-switch"] if add.params["no_switch"] else [])]
+
+
+def _begin_in_background(lib: Library, options: list[str], *, as_json: bool) -> None:
     """Starts ``add`` in a session of its own and waits until it has begun, or said why not."""
     from ivsearch.store.reencoding_state import LOG
 
-    wanted = {**flags, "library": os.path.abspath(lib.folder)}
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in wanted.items() if value is not None]
+    options = [f"--library={os.path.abspath(lib.folder)}", *options]
     log = lib.folder / LOG
     with log.open("ab") as file:
         began = file.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "ivsearch", "spaces", "add", *options, *(["--no-switch"] if no_switch else [])],
+            [sys.executable, "-m", "ivsearch", "spaces", "add", *options],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
