@@ -251,7 +251,7 @@ def search_step(options: argparse.Namespace) -> None:
     space = Space("bench", "0" * 16, dim)
     before = memory()
     began = time.perf_counter()
-    index, stamp = VectorIndex.load(options.folder, space, mend=False)
+    index, stamp = VectorIndex.load(options.folder, space)
     opened_s = time.perf_counter() - began
     assert stamp == STAMP and len(index) == n
     began = time.perf_counter()

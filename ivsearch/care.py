@@ -146,7 +146,7 @@ def _state_of_index(folder: Path, catalog: Catalog, space: Space) -> tuple[bytes
 def _index_complaint(folder: Path, catalog: Catalog, space: Space) -> str:
     if complaint := check_generation(folder / "index" / space.key):
         return complaint
-    index, stamp = VectorIndex.load(folder / "index", space, mend=False)
+    index, stamp = VectorIndex.load(folder / "index", space)
     # One that is behind the catalog is no fault: it is caught up by whoever searches.
     if stamp != catalog.clip_stamp(space):
         return ""
@@ -255,6 +255,8 @@ def _repair_space(folder: Path, catalog: Catalog, space: Space, wishes: Wishes) 
     if unsound:
         catalog.drop_encodings(space, [each.media_id for each in unsound])
         yield f"forgot the damaged vectors of {len(unsound)} media; `ivsearch index` makes them anew"
+    if aside := mend_tables_of(folder, space):
+        yield aside
     broken = list(_verify_index(folder, catalog, space))
     for path in (folder / "index" / space.key).glob("*") if broken else ():
         if not path.name.endswith(".tmp") and ".damaged" not in path.name:

@@ -120,7 +120,7 @@ class Searching:
         from ivsearch.search.search import Search
 
         catalog, settings = self._catalog(), self._settings
-        index, stamp = VectorIndex.load(self._folder / "index", space, mend=False)
+        index, stamp = VectorIndex.load(self._folder / "index", space)
         vectors = VectorStore(self._folder / "vectors", space)
         search = Search(
             catalog,

@@ -172,7 +172,7 @@ def test_the_new_space_has_the_same_frames_and_is_switched_to_whole(
     assert manifest["previous"]["revision"] == old.space.revision
     with unnamed(both) as library:
         # The first search after the switch finds the index ready.
-        index, stamp = VectorIndex.load(both / "index", new.space, mend=False)
+        index, stamp = VectorIndex.load(both / "index", new.space)
         assert stamp == library.catalog.clip_stamp(new.space) and len(index) > 0
         state = library.reencoding()
         assert state and (state.stage, state.media_done, state.media_total) == (Stage.DONE, len(FILES), len(FILES))

@@ -15,7 +15,9 @@ from ivsearch.domain import Clip, Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.clip_rows import ClipRows, rows_in_memory
+from ivsearch.store.index_plan import IndexKind
 from ivsearch.store.index_writer import WISHES, Wishes, save
+from ivsearch.store.manifest import Manifest, read_manifest
 from ivsearch.store.vector_index import UNKNOWN_VERSION, VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
@@ -58,9 +60,11 @@ def refresh(
 def save_index(folder: Path, catalog: Catalog, space: Space, wishes: Wishes = WISHES) -> None:
     """Brings the index of library ``folder`` up to the Catalog, on disk. Only for the one writer.
 
-    Media that cannot be read are left out of it; whoever opens it tries them again and says what is missing.
+    Media that cannot be read are left out of it; whoever opens it tries them again and says what is missing. What
+    ``wishes`` leave open is as it was last asked for in this library.
     """
-    index, stamp = VectorIndex.load(folder / "index", space, mend=True, upkeep=wishes.upkeep)
+    wishes = _as_asked(wishes, read_manifest(folder) or Manifest())
+    index, stamp = VectorIndex.load_to_write(folder / "index", space, upkeep=wishes.upkeep)
     vectors = VectorStore(folder / "vectors", space)
     missing = _reduce(index, stamp, catalog)
     if missing is None:
@@ -82,6 +86,16 @@ def rebuild_index(folder: Path, catalog: Catalog, space: Space, wishes: Wishes =
     rows = _rows(missing, index, catalog, VectorStore(folder / "vectors", space))
     save(index, folder / "index", missing.stamp, wishes, rows)
     catalog.trim_changes(space, missing.now)
+
+
+def _as_asked(wishes: Wishes, manifest: Manifest) -> Wishes:
+    # A kind that this version does not know is as good as none.
+    known = manifest.index_kind in [kind.value for kind in IndexKind]
+    return replace(
+        wishes,
+        kind=wishes.kind or (IndexKind(manifest.index_kind) if known else None),
+        memory_budget_bytes=wishes.memory_budget_bytes or manifest.index_budget_bytes,
+    )
 
 
 def _reduce(index: VectorIndex, stamp: ClipStamp | None, catalog: Catalog) -> Missing | None:

@@ -25,6 +25,7 @@ from ivsearch.store.clip_lists import ClipLists, FlatRows
 from ivsearch.store.clip_rows import ClipRows, joined, mapped, rows_in_memory
 from ivsearch.store.files import set_aside
 from ivsearch.store.generation import (
+    COPY,
     CURRENT,
     Generation,
     check_generation,
@@ -48,6 +49,10 @@ FEW_SHARE, FEW_POWER = 0.3, 0.6
 MANY_K, MANY_POWER = 10, 0.1
 # Where a filter allows less than this share, so many rows must have been met, or lists further off are looked into.
 MOST_SHARE, MET_ROWS = 0.9, 1000
+
+
+class Unreadable(Exception):
+    """A file of the current generation is not there, or not as it was written."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,35 +275,50 @@ class VectorIndex:
             return False
 
     @classmethod
-    def load(
-        cls, folder: Path, space: Space, *, mend: bool, upkeep: Upkeep = UPKEEP
-    ) -> tuple[VectorIndex, ClipStamp | None]:
+    def load(cls, folder: Path, space: Space, *, upkeep: Upkeep = UPKEEP) -> tuple[VectorIndex, ClipStamp | None]:
         """The current generation and its stamp; an empty index and None when there is none that can be used.
 
         Little is read: ids, the rows that are scored one by one, and the digests of the lists' centroids. Those rows
         that are damaged are left out, and the stamp is then one that no catalog knows: ``refresh`` finds what is
-        missing. Other damage shows when it is read (``complaints``) or in ``check_generation``. With ``mend`` (for the
-        one writer only) a damaged file is set aside.
+        missing. Other damage shows when it is read (``complaints``) or in ``check_generation``.
         """
+        try:
+            opened = cls._current(folder / space.key, space, upkeep)
+        except (Unreadable, ValueError):
+            opened = None
+        return opened or (cls(space, upkeep), None)
+
+    @classmethod
+    def load_to_write(
+        cls, folder: Path, space: Space, *, upkeep: Upkeep = UPKEEP
+    ) -> tuple[VectorIndex, ClipStamp | None]:
+        """As ``load``, for the one writer: files that are damaged are set aside."""
         folder = folder / space.key
+        try:
+            opened = cls._current(folder, space, upkeep)
+        except Unreadable:
+            opened = None
+            _set_aside_damaged(folder)
+        except ValueError:
+            opened = None
+            _set_aside_all(folder)
+        return opened or (cls(space, upkeep), None)
+
+    @classmethod
+    def _current(cls, folder: Path, space: Space, upkeep: Upkeep) -> tuple[VectorIndex, ClipStamp] | None:
+        """None when there is none of this width. Raises ValueError when the table that names its files cannot be read,
+        Unreadable when one of them cannot."""
         for _ in range(ATTEMPTS):
-            try:
-                generation = read_current(folder)
-            except ValueError:
-                if mend:
-                    _set_aside_all(folder)
-                return cls(space, upkeep), None
+            generation = read_current(folder)
             if generation is None or generation.dim != space.dim:
-                return cls(space, upkeep), None
+                return None
             try:
                 return cls._opened(folder, space, generation, upkeep)
             except (ValueError, RuntimeError, OSError):
                 # Perhaps a writer has just replaced it; then there is another by now.
                 if _still(folder, generation):
                     break
-        if mend:
-            _set_aside_damaged(folder)
-        return cls(space, upkeep), None
+        raise Unreadable
 
     @classmethod
     def _opened(
@@ -394,10 +414,10 @@ def _still(folder: Path, generation: Generation) -> bool:
 
 
 def _set_aside_damaged(folder: Path) -> None:
-    """Every file of the generation that is there and may be at fault, and the table that names them."""
+    """Every file of the generation that is there and may be at fault, and the tables that name them."""
     generation = read_current(folder)
     assert generation is not None
-    for name in [*generation.files(), CURRENT]:
+    for name in [*generation.files(), COPY, CURRENT]:
         if (folder / name).exists():
             set_aside(folder / name)
 

@@ -54,7 +54,7 @@ def saved(folder: Path, n: int, wishes: Wishes = AT_SMALL) -> np.ndarray:
 
 
 def loaded(folder: Path, upkeep: Upkeep = SMALL) -> VectorIndex:
-    return VectorIndex.load(folder, SPACE, mend=False, upkeep=upkeep)[0]
+    return VectorIndex.load(folder, SPACE, upkeep=upkeep)[0]
 
 
 def recall(index: VectorIndex, ids: np.ndarray, vectors: np.ndarray, k: int = 10, among: np.ndarray | None = None):
@@ -244,11 +244,11 @@ def test_damage_is_found_and_never_ends_a_search(tmp_path: Path, name: str, how:
     damage(folder / name, how)
     if (name, how) != (CURRENT, "gone"):
         assert str(folder / name.removesuffix(".ids").removesuffix(".rows")) in check_generation(folder)
-    index, stamp = VectorIndex.load(folder.parent, SPACE, mend=False, upkeep=SMALL)
+    index, stamp = VectorIndex.load(folder.parent, SPACE, upkeep=SMALL)
     index.search(clustered(1)[0], 10)
     flipped_rows = how == "flip" and name.startswith("rows-")  # one row, and what it says is not believed
     assert (len(index), stamp) == ((1010, STAMP) if flipped_rows else (0, None))
-    VectorIndex.load(folder.parent, SPACE, mend=True)
+    VectorIndex.load_to_write(folder.parent, SPACE)
     if not flipped_rows and how != "gone":
         assert list(folder.glob(f"{name}.damaged"))
     saved(tmp_path, 700)
@@ -288,7 +288,7 @@ def test_a_damaged_row_is_found_by_its_code_and_told(tmp_path: Path) -> None:
 def test_damaged_rows_without_lists_are_asked_for_again(tmp_path: Path) -> None:
     saved(tmp_path, 300)
     damage(tmp_path / SPACE.key / "rows-000001.rows", "flip", at=0.5)
-    index, stamp = VectorIndex.load(tmp_path, SPACE, mend=False)
+    index, stamp = VectorIndex.load(tmp_path, SPACE)
     assert len(index) == 299 and ids_of(150, 151)[0] not in index.clip_ids()
     assert stamp is not None and stamp.catalog_id == STAMP.catalog_id and stamp.version < 0
 
@@ -311,7 +311,7 @@ def test_a_flip_anywhere_in_the_table_is_found_and_costs_no_file(tmp_path: Path)
         assert f"{folder / CURRENT} is damaged" in check_generation(folder), f"byte {at}: {chr(good[at])}"
     at = good.index(b'"format"') + 3
     (folder / CURRENT).write_bytes(good[:at] + b"?" + good[at + 1 :])
-    VectorIndex.load(tmp_path, SPACE, mend=True)
+    VectorIndex.load_to_write(tmp_path, SPACE)
     saved(tmp_path, 10)
     assert {name: (folder / f"{name}.damaged").read_bytes() for name in held} == held
 
@@ -339,7 +339,7 @@ def test_an_index_of_an_older_format_is_none(tmp_path: Path) -> None:
     (folder / "generation-000001.faiss").write_bytes(b"IxM2")
     (folder / CURRENT).write_text('{"file": "generation-000001.faiss", "digest": "0", "stamp": {"count": 3}}')
     assert check_generation(folder) == ""
-    assert VectorIndex.load(tmp_path, SPACE, mend=True)[1] is None
+    assert VectorIndex.load_to_write(tmp_path, SPACE)[1] is None
     saved(tmp_path, 10)
     assert not (folder / "generation-000001.faiss").exists()
 
