@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ivsearch.domain import (
@@ -30,7 +29,6 @@ from ivsearch.plain_text import clock, printable
 
 if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent
-    from ivsearch.pipeline import Progress
 
 
 # Words of a hit that are shown: a line of subtitles, or two.
@@ -284,90 +282,6 @@ def _texts_text(summary: IndexSummary) -> str:
     return f"words: {', '.join(parts)}"
 
 
-class IndexProgress:
-    """A live line on stderr: files, frames per second, realtime factor, time left. A context manager."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-
-    def __enter__(self) -> IndexProgress:
-        if self._shown:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.fields[files]}"),
-                TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=True),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._task = self._bar.add_task("loading", total=None, files="", rate="")
-            self._bar.start()
-        return self
-
-    def update(self, progress: Progress) -> None:
-        if not self._shown:
-            return
-        task = self._bar.tasks[0]
-        elapsed_s = max(task.elapsed or 0.0, 1e-6)
-        self._bar.update(
-            self._task,
-            total=progress.bytes_total,
-            completed=progress.bytes_done,
-            description=_tail(printable(progress.current.name)) if progress.current else "looking",
-            files=f"{progress.files_done}/{progress.files_total} files",
-            rate=f"{progress.frames / elapsed_s:.1f} frames/s, {progress.media_s / elapsed_s:.1f}× real time",
-        )
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._bar.stop()
-
-
-class CountProgress:
-    """A live line on stderr: how many are done, and how many a second. A context manager."""
-
-    def __init__(self, unit: str, *, shown: bool) -> None:
-        self._unit = unit
-        self._shown = shown
-
-    def __enter__(self) -> CountProgress:
-        if self._shown:
-            from rich.console import Console
-            from rich.progress import Progress as Bar
-            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("loading", total=None)
-            self._bar.start()
-        return self
-
-    def update(self, n_done: int) -> None:
-        if self._shown:
-            elapsed_s = max(self._bar.tasks[0].elapsed or 0.0, 1e-6)
-            words = f"{n_done} {self._unit}, {n_done / elapsed_s:.1f} {self._unit}/s"
-            self._bar.update(self._task, description=words)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._bar.stop()
-
-
 def skipped_text(skipped: Skipped) -> str:
     """One line: which file, and why."""
     return f"skipped: {short_path(skipped.path)}: {printable(skipped.reason)}"
-
-
-def _tail(name: str, width: int = 24) -> str:
-    return name if len(name) <= width else "…" + name[1 - width :]

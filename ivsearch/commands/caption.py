@@ -18,9 +18,10 @@ from ivsearch.commands.options import (
     one_format,
     readable,
 )
+from ivsearch.commands.progress import CountProgress
 from ivsearch.domain import Skipped
 from ivsearch.plain_text import printable
-from ivsearch.render import CountProgress, skipped_text
+from ivsearch.render import skipped_text
 from ivsearch.settings import load_settings
 
 DEFAULT_CAPTIONER = "internvl-g"

@@ -11,7 +11,8 @@ import click
 
 from ivsearch import wire
 from ivsearch.commands.options import SOME_SKIPPED, echo_json, encoder_options, json_option, loaded_encoder, readable
-from ivsearch.render import CountProgress, short_path, skipped_text
+from ivsearch.commands.progress import CountProgress
+from ivsearch.render import short_path, skipped_text
 from ivsearch.settings import load_settings
 
 if TYPE_CHECKING:

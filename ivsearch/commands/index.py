@@ -20,8 +20,9 @@ from ivsearch.commands.options import (
     opened,
     warn,
 )
+from ivsearch.commands.progress import IndexProgress
 from ivsearch.domain import Ingested, Outcome, Removed, Skipped, TextRead, TextRemoved
-from ivsearch.render import IndexProgress, IndexSummary, summary_text
+from ivsearch.render import IndexSummary, summary_text
 
 if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent

@@ -14,8 +14,8 @@ import click
 
 from ivsearch import wire
 from ivsearch.commands.options import SOME_SKIPPED, echo_json, encoder_options, json_option, library_option, opened
+from ivsearch.commands.progress import ReencodingProgress
 from ivsearch.commands.spaces_shown import (
-    ReencodingProgress,
     reencoding_document,
     reencoding_text,
     space_document,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ivsearch import wire
@@ -117,29 +115,3 @@ def reencoding_document(job: ReencodingState) -> dict[str, Any]:
         "error": job.error or None,
         "unread": [{"path": each.path, "media_id": each.media_id, "reason": each.reason} for each in job.unread],
     }
-
-
-class ReencodingProgress:
-    """A live line on stderr. A context manager."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-
-    def __enter__(self) -> ReencodingProgress:
-        if self._shown:
-            from rich.console import Console
-            from rich.status import Status
-
-            self._status = Status("loading the encoder", console=Console(stderr=True))
-            self._status.start()
-        return self
-
-    def update(self, job: ReencodingState) -> None:
-        if self._shown:
-            self._status.update(reencoding_text(job, time.time()).splitlines()[0])
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._status.stop()
