@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ivsearch.spaces import filling_command, unknown_vectors
 from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.checks import DANGLING, UNLISTED
 from ivsearch.store.files import set_aside, set_aside_copy
-from ivsearch.store.generation import CURRENT
+from ivsearch.store.generation import COPY, CURRENT, check_generation, mend_tables
 from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
@@ -33,7 +33,7 @@ from ivsearch.store.text_soundness import NOUNS as TEXT_NOUNS
 from ivsearch.store.text_soundness import forget_unsound, lost_texts, unsound_texts
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.turns import writers_turn
-from ivsearch.store.vector_index import VectorIndex, check_generation
+from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
 from ivsearch.store.visual_tokens import drop_damaged, forget
@@ -135,12 +135,12 @@ def _verify_index(folder: Path, catalog: Catalog, space: Space) -> Iterator[str]
         yield f"{complaint}; `ivsearch repair` builds it anew"
 
 
-def _state_of_index(folder: Path, catalog: Catalog, space: Space) -> tuple[bytes, ClipStamp]:
-    try:
-        current = (folder / "index" / space.key / CURRENT).read_bytes()
-    except FileNotFoundError:
-        current = b""
-    return current, catalog.clip_stamp(space)
+def _state_of_index(folder: Path, catalog: Catalog, space: Space) -> tuple[list[bytes], ClipStamp]:
+    tables = []
+    for name in (COPY, CURRENT):
+        with suppress(FileNotFoundError):
+            tables.append((folder / "index" / space.key / name).read_bytes())
+    return tables, catalog.clip_stamp(space)
 
 
 def _index_complaint(folder: Path, catalog: Catalog, space: Space) -> str:
@@ -224,7 +224,8 @@ def _mend_texts(catalog: Catalog) -> Iterator[str]:
     forget_unsound(catalog, unsound)
     for kind, of_kind in groupby(sorted(unsound, key=lambda each: each.kind), key=lambda each: each.kind):
         n = len({each.media_id for each in of_kind})
-        noun, advice = TEXT_NOUNS.get(kind, "words in text files beside them"), TEXT_ADVICE.get(kind, "`ivsearch index`")
+        noun = TEXT_NOUNS.get(kind, "words in text files beside them")
+        advice = TEXT_ADVICE.get(kind, "`ivsearch index`")
         yield f"{n} files: forgot their {noun}, some of which were lost; {advice} reads them again"
 
 
@@ -255,8 +256,8 @@ def _repair_space(folder: Path, catalog: Catalog, space: Space, wishes: Wishes) 
     if unsound:
         catalog.drop_encodings(space, [each.media_id for each in unsound])
         yield f"forgot the damaged vectors of {len(unsound)} media; `ivsearch index` makes them anew"
-    if aside := mend_tables_of(folder, space):
-        yield aside
+    if mend_tables(folder / "index" / space.key):
+        yield f"wrote the table of the index of {space.key} anew, from its copy"
     broken = list(_verify_index(folder, catalog, space))
     for path in (folder / "index" / space.key).glob("*") if broken else ():
         if not path.name.endswith(".tmp") and ".damaged" not in path.name:

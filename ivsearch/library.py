@@ -215,6 +215,8 @@ class Library:
             spaces = self.catalog.spaces()
             for space in spaces:
                 rebuild_index(self.folder, self.catalog, space, wishes)
+            asked = dataclasses.replace(self.manifest(), index_kind=kind, index_budget_bytes=wishes.memory_budget_bytes)
+            write_manifest(self.folder, asked)
             self._searching.forget()
         return [shape_of(self.folder / "index" / space.key, space) for space in spaces]
 

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from ivsearch.domain import Space
 from ivsearch.store.changes import ClipStamp
 from ivsearch.store.clip_rows import ids_file, mapped, rows_file
-from ivsearch.store.files import publish, replace_file, sealed, sync_file, unsealed
+from ivsearch.store.files import publish, replace_file, sealed, set_aside, sync_file, unsealed
 from ivsearch.store.index_plan import IndexKind, IndexPlan, memory_bytes
 
 CURRENT = "current.json"
+COPY = "current.copy.json"
+"""The same once more: without it nobody knows what the other files are, and all would have to be built anew."""
 FORMAT = 2
 # The first format had no checksum: it is known by what it had, so that a flipped bit makes no old file of a new one.
 OLD_KEYS, NEW_KEYS = {"file", "digest", "stamp"}, {"format", "checksum"}
@@ -116,9 +118,57 @@ def shape_of(folder: Path, space: Space) -> IndexShape:
 
 
 def read_current(folder: Path) -> Generation | None:
-    """None when there is none, or one of an older ivsearch. Raises ValueError when the file is damaged."""
+    """Of the table, or where that is gone or damaged, of its copy. None when there is none, or one of an older
+    ivsearch. Raises ValueError when it is damaged and its copy no better."""
     try:
-        content = (folder / CURRENT).read_bytes()
+        return _read(folder / CURRENT) or _read_copy(folder)
+    except ValueError:
+        if copy := _read_copy(folder):
+            return copy
+        raise
+
+
+def check_tables(folder: Path) -> Iterator[str]:
+    """What is wrong with the table and its copy."""
+    for name, other in ((CURRENT, COPY), (COPY, CURRENT)):
+        try:
+            # Indexes of versions that wrote no copy are no worse.
+            if _read(folder / name) is None and name == CURRENT and (folder / other).exists():
+                yield f"{folder / name} is missing"
+        except ValueError as error:
+            yield str(error)
+
+
+def mend_tables(folder: Path) -> bool:
+    """Writes the table and its copy anew from the one that is sound, where only one is, and sets the other aside.
+    Whether that was so. Only for the one writer."""
+    bad = {name for name in (CURRENT, COPY) if _is_damaged(folder / name)}
+    if len(bad) == 2 or not any(check_tables(folder)) or (generation := read_current(folder)) is None:
+        return False
+    for name in bad:
+        set_aside(folder / name)
+    write_current(folder, generation)
+    return True
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        _read(path)
+    except ValueError:
+        return True
+    return False
+
+
+def _read_copy(folder: Path) -> Generation | None:
+    try:
+        return _read(folder / COPY)
+    except ValueError:
+        return None
+
+
+def _read(path: Path) -> Generation | None:
+    try:
+        content = path.read_bytes()
         written = json.loads(content)
         if written.keys() >= OLD_KEYS and NEW_KEYS.isdisjoint(written):
             return None
@@ -128,14 +178,16 @@ def read_current(folder: Path) -> Generation | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / CURRENT} is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def write_current(folder: Path, generation: Generation) -> None:
-    """Makes ``generation`` the one that counts, and deletes what only the one before needed."""
+    """Makes ``generation`` the one that counts, and deletes what only the one before needed. The copy comes first:
+    whatever stops us, one of the two is whole, and what it names is there."""
     table = {"format": FORMAT, **asdict(generation)}
-    replace_file(folder / CURRENT, sealed(table))
-    needed = {CURRENT, *generation.files()}
+    for name in (COPY, CURRENT):
+        replace_file(folder / name, sealed(table))
+    needed = {CURRENT, COPY, *generation.files()}
     for path in folder.iterdir():
         if path.is_file() and path.name not in needed and ".damaged" not in path.name:
             path.unlink(missing_ok=True)
@@ -183,6 +235,8 @@ def check_generation(folder: Path) -> str:
     """Reads every byte of the index in ``folder``: what is wrong with it, in words; empty when nothing is, or when
     there is none."""
     try:
+        for complaint in check_tables(folder):
+            return complaint
         generation = read_current(folder)
         if generation is None:
             return ""

@@ -32,7 +32,9 @@ class Manifest:
     files and folders that were indexed and are looked at again when none is named, ``encoders`` how the encoder of each
     Space was loaded, by the Space's key, the latest last. ``previous`` is the Space that was active before, to go back
     to; ``dropping`` are the keys of Spaces whose dropping has begun and not ended. ``library_id`` is in the
-    Catalog of the library, too; ``catalog`` is its URL without a password, empty where it is a file in the folder."""
+    Catalog of the library, too; ``catalog`` is its URL without a password, empty where it is a file in the folder.
+    ``index_kind`` and ``index_budget_bytes`` are what its vector indexes were last asked to be; empty and 0: as suits
+    them."""
 
     active: Space | None = None
     fps: float | None = None
@@ -42,6 +44,8 @@ class Manifest:
     dropping: tuple[str, ...] = ()
     library_id: str = ""
     catalog: str = ""
+    index_kind: str = ""
+    index_budget_bytes: int = 0
     format: int = FORMAT
 
     def switched(self, space: Space) -> Manifest:
@@ -124,6 +128,9 @@ def _read(path: Path) -> Manifest | None:
             # Nor those of before a catalog could be elsewhere.
             library_id=str(table.get("library_id", "")),
             catalog=str(table.get("catalog", "")),
+            # Nor those of before a kind of index was remembered here.
+            index_kind=str(table.get("index_kind", "")),
+            index_budget_bytes=int(table.get("index_budget_bytes", 0)),
             format=int(table["format"]),
         )
     except FileNotFoundError:

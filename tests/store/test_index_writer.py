@@ -19,7 +19,7 @@ from ivsearch.domain import Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import ClipStamp
 from ivsearch.store.clip_lists import ClipLists
-from ivsearch.store.generation import CURRENT, check_generation, read_current
+from ivsearch.store.generation import COPY, CURRENT, check_generation, mend_tables, read_current
 from ivsearch.store.index_plan import IndexKind, Upkeep
 from ivsearch.store.index_writer import Wishes, save
 from ivsearch.store.vector_index import VectorIndex
@@ -164,7 +164,7 @@ def test_the_structure_follows_the_size(tmp_path: Path) -> None:
     generation = read_current(folder)
     assert generation is not None and generation.lists is None and generation.removed is None
     assert (folder / f"{generation.rows.name}.ids").stat().st_size == 200 * 8
-    assert sorted(path.name for path in folder.iterdir()) == sorted({CURRENT, *generation.files()})
+    assert sorted(path.name for path in folder.iterdir()) == sorted({CURRENT, COPY, *generation.files()})
     assert recall(loaded(tmp_path), ids_of(0, 200), vectors[:200]) == 1
 
 
@@ -232,18 +232,17 @@ def large(folder: Path) -> Path:
     return folder / SPACE.key
 
 
-FILES = ["rows-000001.rows", "rows-000001.ids", "lists-000001.faiss", "lists-000001.blocks", "removed-000002", CURRENT]
+FILES = ["rows-000001.rows", "rows-000001.ids", "lists-000001.faiss", "lists-000001.blocks", "removed-000002"]
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("how", ["flip", "cut", "empty", "gone"])
 def test_damage_is_found_and_never_ends_a_search(tmp_path: Path, name: str, how: str) -> None:
     folder = large(tmp_path)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, CURRENT, COPY])
     assert check_generation(folder) == ""
     damage(folder / name, how)
-    if (name, how) != (CURRENT, "gone"):
-        assert str(folder / name.removesuffix(".ids").removesuffix(".rows")) in check_generation(folder)
+    assert str(folder / name.removesuffix(".ids").removesuffix(".rows")) in check_generation(folder)
     index, stamp = VectorIndex.load(folder.parent, SPACE, upkeep=SMALL)
     index.search(clustered(1)[0], 10)
     flipped_rows = how == "flip" and name.startswith("rows-")  # one row, and what it says is not believed
@@ -301,16 +300,40 @@ def test_a_row_alone_in_its_batch_may_be_damaged(tmp_path: Path) -> None:
     assert index.complaints == [f"the index of {SPACE.key} has damaged rows; run `ivsearch repair`"]
 
 
+@pytest.mark.parametrize("name", [CURRENT, COPY])
+@pytest.mark.parametrize("how", ["flip", "cut", "empty", "gone"])
+def test_what_the_table_or_its_copy_names_is_used_whatever_becomes_of_the_other(
+    tmp_path: Path, name: str, how: str
+) -> None:
+    folder = large(tmp_path)
+    held = {each: (folder / each).stat().st_ino for each in FILES}
+    good = (folder / CURRENT).read_bytes()
+    damage(folder / name, how)
+    if (name, how) == (COPY, "gone"):  # as in indexes of older versions
+        assert check_generation(folder) == "" and not mend_tables(folder)
+    else:
+        assert str(folder / name) in check_generation(folder)
+    for index, stamp in (VectorIndex.load(tmp_path, SPACE), VectorIndex.load_to_write(tmp_path, SPACE)):
+        assert (len(index), stamp) == (1010, STAMP)
+    if (name, how) != (COPY, "gone"):
+        assert mend_tables(folder) and not mend_tables(folder)
+        assert (folder / CURRENT).read_bytes() == (folder / COPY).read_bytes() == good
+        assert (folder / f"{name}.damaged").exists() == (how != "gone")
+    assert check_generation(folder) == ""
+    assert {each: (folder / each).stat().st_ino for each in FILES} == held, "nothing is written anew"
+
+
 def test_a_flip_anywhere_in_the_table_is_found_and_costs_no_file(tmp_path: Path) -> None:
     folder = large(tmp_path)
     good = (folder / CURRENT).read_bytes()
-    held = {name: (folder / name).read_bytes() for name in FILES if name != CURRENT}
+    held = {name: (folder / name).read_bytes() for name in FILES}
     text_at = [at for at, byte in enumerate(good) if not chr(byte).isspace()]
     for at in text_at:
         (folder / CURRENT).write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
         assert f"{folder / CURRENT} is damaged" in check_generation(folder), f"byte {at}: {chr(good[at])}"
     at = good.index(b'"format"') + 3
-    (folder / CURRENT).write_bytes(good[:at] + b"?" + good[at + 1 :])
+    for name in (CURRENT, COPY):
+        (folder / name).write_bytes(good[:at] + b"?" + good[at + 1 :])
     VectorIndex.load_to_write(tmp_path, SPACE)
     saved(tmp_path, 10)
     assert {name: (folder / f"{name}.damaged").read_bytes() for name in held} == held
