@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -28,11 +27,11 @@ from ivsearch.store.generation import (
     COPY,
     CURRENT,
     Generation,
-    check_generation,
     check_lists_head,
     read_current,
     removed_rows,
 )
+from ivsearch.store.index_parts import Allowed, Part
 from ivsearch.store.index_plan import UPKEEP, IndexKind, Upkeep
 
 # Rows that are scored exactly without lists are read so many at a time, some tens of megabytes.
@@ -61,59 +60,6 @@ class Found:
 
     clip_ids: NDArray[np.int64]
     scores: NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Allowed:
-    """Which rows of a part may be found: ``mask`` (n,), true for ``count`` of them."""
-
-    mask: NDArray[np.bool_]
-    count: int
-
-    @cached_property
-    def rows(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.mask)
-
-    @cached_property
-    def bits(self) -> NDArray[np.uint8]:
-        return np.packbits(self.mask, bitorder="little")
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some of the rows and what searches them; never changed. ``alive``: None while none was removed. ``on_disk``:
-    whether a generation holds these rows already."""
-
-    rows: ClipRows
-    searched: ClipLists | FlatRows
-    alive: Allowed | None = None
-    on_disk: bool = False
-
-    @property
-    def count(self) -> int:
-        return len(self.rows) if self.alive is None else self.alive.count
-
-    def among(self, clip_ids: NDArray[np.int64] | None) -> Allowed | None:
-        """What may be found of these Clips; None when everything."""
-        if clip_ids is None:
-            return self.alive
-        rows = self.rows.rows_of(clip_ids)
-        if self.alive is not None:
-            rows = rows[self.alive.mask[rows]]
-        mask = np.zeros(len(self.rows), bool)
-        mask[rows] = True
-        return Allowed(mask, len(rows))
-
-    def without(self, clip_ids: NDArray[np.int64]) -> Part:
-        rows = self.rows.rows_of(clip_ids)
-        if not len(rows):
-            return self
-        mask = np.ones(len(self.rows), bool) if self.alive is None else self.alive.mask.copy()
-        mask[rows] = False
-        return replace(self, alive=Allowed(mask, int(mask.sum())))
-
-    def alive_rows(self) -> NDArray[np.int64]:
-        return np.arange(len(self.rows)) if self.alive is None else self.alive.rows
 
 
 class VectorIndex:
@@ -335,7 +281,7 @@ class VectorIndex:
             listed = generation.lists.n
             lists = ClipLists.opened(folder / generation.lists.name, generation.lists.plan, to_grow=False)
             part = Part(rows.between(0, listed), lists, on_disk=True)
-            parts.append(_without_rows(part, dead[dead < listed]))
+            parts.append(part.without_rows(dead[dead < listed]))
         stamp = generation.stamp
         if listed < len(rows):
             rest = rows.between(listed, len(rows))
@@ -345,7 +291,7 @@ class VectorIndex:
             damaged = np.setdiff1d(np.flatnonzero(~taken.sound), gone)
             if len(damaged):
                 stamp = replace(stamp, version=UNKNOWN_VERSION)
-            parts.append(_without_rows(part, np.union1d(gone, damaged)))
+            parts.append(part.without_rows(np.union1d(gone, damaged)))
         index._parts, index.generation = tuple(parts), generation
         return index, stamp
 
@@ -391,14 +337,6 @@ def _best(clip_ids: NDArray[np.int64], rough: NDArray[np.float32], chosen: NDArr
     return Found(clip_ids[chosen] if known else clip_ids[:0], rough[chosen] if known else rough)
 
 
-def _without_rows(part: Part, dead: NDArray[np.int64]) -> Part:
-    if not len(dead):
-        return part
-    mask = np.ones(len(part.rows), bool) if part.alive is None else part.alive.mask.copy()
-    mask[dead] = False
-    return replace(part, alive=Allowed(mask, int(mask.sum())))
-
-
 def _merged(found: Sequence[Found], k: int) -> Found:
     ids = np.concatenate([np.empty(0, np.int64), *(each.clip_ids for each in found)])
     scores = np.concatenate([np.empty(0, np.float32), *(each.scores for each in found)])
@@ -427,6 +365,3 @@ def _set_aside_all(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix != ".tmp" and ".damaged" not in path.name:
             set_aside(path)
-
-
-__all__ = ["Allowed", "Found", "Part", "VectorIndex", "check_generation"]
