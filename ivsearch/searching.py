@@ -21,6 +21,7 @@ from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
 if TYPE_CHECKING:
+    from ivsearch.search.rerank import Reranker
     from ivsearch.search.search import Search
     from ivsearch.search.texts import TextHit
 
@@ -107,7 +108,8 @@ class Searching:
             query = dataclasses.replace(query, after_clip=saved.seen.get(space.key))
             if space.key not in saved.seen:
                 self.searcher().complain(f"@{name} was not run with {space.encoder} yet: all counts as new this once")
-        hits = self.find(query, k or saved.k, per_media or saved.per_media, rerank, None)
+        k, per_media = saved.k if k is None else k, saved.per_media if per_media is None else per_media
+        hits = self.find(query, k, per_media, rerank, None)
         try:
             queries.note_run(name, space, last)
         except OSError as error:
@@ -142,19 +144,43 @@ class Searching:
         return search, stamp
 
     def _find(self, query: Query, k: int, per_media: int | None, rerank: Reranking | None, only: Only | None) -> Hits:
+        """Words and pictures are found in one state of the library, whatever writers do meanwhile."""
         from ivsearch.search.fuse import Fusion, fuse
         from ivsearch.search.rerank import spread
 
         fusion = Fusion()
-        texts = [] if only is Only.PICTURE else self._texts(query, fusion.min_coverage)
         if only is Only.TEXT:
-            if query.text is None or query.then:
-                raise UsageError("--only text looks for words: give a text, and no image, clip, --then, + or -")
-            return spread(fuse(Hits(query, self.space(), (), False), texts, fusion), k, per_media)
-        if not texts:
-            return self._pictures(query, k, per_media, rerank)
-        pictures = self._pictures(query, max(k, fusion.picture_depth), per_media, rerank)
-        return spread(fuse(pictures, texts, fusion), k, per_media)
+            self._check_words(query, rerank)
+            with self._catalog().snapshot():
+                texts = self._texts(query, fusion.min_coverage)
+                return spread(fuse(Hits(query, self.space(), (), False), texts, fusion), k, per_media)
+        # Loading it may take long, as does its look at pictures: no snapshot is held meanwhile.
+        reranker = None if rerank is None else self._reranker(query, rerank)
+        with self._catalog().snapshot():
+            texts = [] if only is Only.PICTURE else self._texts(query, fusion.min_coverage)
+            n = max(k, fusion.picture_depth) if texts else k
+            depth = n if rerank is None or n < 1 else max(n, rerank.depth)
+            pictures = self.searcher().find(query, depth, per_media)
+            rows = None if reranker is None else reranker.rows(pictures, self._catalog())
+        if rerank is not None and reranker is not None and rows is not None:
+            pictures = spread(reranker.rank(pictures, rows, depth=rerank.depth, itm=rerank.itm), n, per_media)
+        return spread(fuse(pictures, texts, fusion), k, per_media) if texts else pictures
+
+    def _check_words(self, query: Query, rerank: Reranking | None) -> None:
+        """Raises UsageError where ``only`` words cannot be looked for."""
+        if query.text is None or query.then:
+            raise UsageError("--only text looks for words: give a text, and no image, clip, --then, + or -")
+        if rerank is not None:
+            raise UsageError("words are not ranked again: leave --rerank out, or --only text")
+
+    def _reranker(self, query: Query, wanted: Reranking) -> Reranker:
+        from ivsearch.search.rerank import Reranker
+
+        if query.then:
+            raise UsageError("what follows what is not ranked again: leave --rerank out")
+        encoder = self.rerankers.encoder(wanted)
+        vectors = VectorStore(self._folder / "vectors", encoder.space)
+        return Reranker(encoder, vectors, self.searcher().complain, self._settings.max_pixels)
 
     def _texts(self, query: Query, min_coverage: float) -> list[TextHit]:
         """Words in the footage that fit the query's text; none where it is more or less than a text."""
@@ -165,17 +191,3 @@ class Searching:
         found = find_texts(self._catalog(), self.space(), query.text, min_coverage=min_coverage, filters=query.filters)
         after = query.after_clip
         return found if after is None else [each for each in found if each.hit.clip_id > after]
-
-    def _pictures(self, query: Query, k: int, per_media: int | None, rerank: Reranking | None) -> Hits:
-        if rerank is None:
-            with self._catalog().snapshot():
-                return self.searcher().find(query, k, per_media)
-        if query.then:
-            raise UsageError("what follows what is not ranked again: leave --rerank out")
-        from ivsearch.search.rerank import Reranker, spread
-
-        encoder, searcher = self.rerankers.encoder(rerank), self.searcher()
-        vectors = VectorStore(self._folder / "vectors", encoder.space)
-        found = searcher.find(query, max(k, rerank.depth) if k > 0 else k, per_media)
-        reranker = Reranker(encoder, self._catalog(), vectors, searcher.complain, self._settings.max_pixels)
-        return spread(reranker.rank(found, depth=rerank.depth, itm=rerank.itm), k, per_media)

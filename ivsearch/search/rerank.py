@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, pairwise
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.clips import Span, frame_ends_s, pool
-from ivsearch.domain import FrameVectors, Hit, Hits, MediaId, MediaKind, Query, Term
+from ivsearch.domain import Clip, FrameVectors, Hit, Hits, Media, MediaId, MediaKind, Query, Term
 from ivsearch.encode.encoder import Encoder, Matcher
 from ivsearch.errors import LibraryDamaged, MediaError, UsageError
 from ivsearch.media.excerpt import excerpt
@@ -22,7 +22,7 @@ from ivsearch.pictures import MAX_PIXELS
 from ivsearch.search.collapse import smallest_limit
 from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.terms import terms_of
-from ivsearch.store.catalog import Catalog, PathRow
+from ivsearch.store.catalog import Catalog, Encoding, PathRow
 from ivsearch.store.vector_store import VectorStore
 
 FRAMES = 8
@@ -49,17 +49,39 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """What the Catalog holds of the Media that are judged, and of the Clips that are asked for by id: read at once, so
+    that a writer who changes them while pictures are decoded, which takes long, changes nothing here."""
+
+    clips: Mapping[int, Clip]
+    media: Mapping[MediaId, Media]
+    encodings: Mapping[MediaId, Encoding]
+    paths: Mapping[MediaId, Sequence[PathRow]]
+
+
+@dataclass(frozen=True, slots=True)
 class Reranker:
     """``vectors`` are those the library has in the encoder's own Space, often none. ``complain`` hears of every hit
     that could not be judged, such as one of a picture with more than ``max_pixels``."""
 
     encoder: Encoder
-    catalog: Catalog
     vectors: VectorStore
     complain: Callable[[str], None]
     max_pixels: int = MAX_PIXELS
 
-    def rank(self, hits: Hits, *, depth: int, itm: bool) -> Hits:
+    def rows(self, hits: Hits, catalog: Catalog) -> Rows:
+        """What ``rank`` needs to know of the hits. To be read in the snapshot that they were found in."""
+        wanted = [term.clip_id for term in terms_of(hits.query) if term.clip_id is not None]
+        clips = catalog.clips(wanted)
+        media_ids = list({hit.media_id for hit in hits} | {clip.media_id for clip in clips.values()})
+        return Rows(
+            clips,
+            catalog.media(media_ids),
+            catalog.encodings(self.encoder.space, media_ids),
+            catalog.path_rows(media_ids),
+        )
+
+    def rank(self, hits: Hits, rows: Rows, *, depth: int, itm: bool) -> Hits:
         """The first ``depth`` hits in the order of their new scores; below them, as they were, those that cannot be
         judged and all the others. Raises UsageError when the encoder has no image-text matching, or no text is asked.
         """
@@ -67,7 +89,7 @@ class Reranker:
             raise UsageError(f"the number of hits to rank again must be at least 1, not {depth}")
         best = hits.hits[:depth]
         scenes = [Scene(hit.media_id, hit.kind, hit.moment.start_s, hit.moment.end_s) for hit in best]
-        scores = self._matches(hits.query, scenes) if itm else self._cosines(hits.query, scenes)
+        scores = self._matches(hits.query, scenes, rows) if itm else self._cosines(hits.query, scenes, rows)
         judged = [
             replace(hit, score=score, retrieval_score=hit.score)
             for hit, score in zip(best, scores, strict=True)
@@ -82,14 +104,14 @@ class Reranker:
         ordered = [*judged, *unread, *hits.hits[depth:]]
         return replace(hits, hits=_numbered(ordered), reranker=self.encoder.space)
 
-    def _cosines(self, query: Query, scenes: Sequence[Scene]) -> list[float | Unread]:
-        vectors = self._scene_vectors(scenes)
+    def _cosines(self, query: Query, scenes: Sequence[Scene], rows: Rows) -> list[float | Unread]:
+        vectors = self._scene_vectors(scenes, rows)
         seen = [each for each in vectors if not isinstance(each, Unread)]
-        composed = self._composed(query, np.stack(seen)) if seen else None
+        composed = self._composed(query, np.stack(seen), rows) if seen else None
         scores = iter(composed.scores(np.stack(seen)) if composed else ())
         return [each if isinstance(each, Unread) else float(next(scores)) for each in vectors]
 
-    def _matches(self, query: Query, scenes: Sequence[Scene]) -> list[float | Unread]:
+    def _matches(self, query: Query, scenes: Sequence[Scene], rows: Rows) -> list[float | Unread]:
         """The mean over each Scene's frames of the probability that frame and text belong together."""
         if not isinstance(self.encoder, Matcher):
             raise UsageError(
@@ -99,38 +121,38 @@ class Reranker:
         if query.text is None:
             raise UsageError("--rerank-itm judges pictures against a text: ask for a text, or leave it out")
         scores: list[float | Unread] = []
-        for batch in chain.from_iterable(map(self._pictures, self._groups(scenes))):
+        for batch in chain.from_iterable(self._pictures(some, rows) for some in self._groups(scenes)):
             if isinstance(batch, Unread):
                 scores.append(batch)
             else:
                 scores.append(float(self.encoder.match(batch, [query.text] * len(batch)).mean()))
         return scores
 
-    def _composed(self, query: Query, seen: NDArray[np.float32]) -> Composed:
+    def _composed(self, query: Query, seen: NDArray[np.float32], rows: Rows) -> Composed:
         """The query in this encoder's Space. Where Terms are weighed, by how they score on what is judged, ``seen``
         (n, dim): the library may have no other vectors of that Space."""
         terms = terms_of(query)
-        vectors = [self._term_vector(term) for term in terms]
+        vectors = [self._term_vector(term, rows) for term in terms]
         return Composed.of(vectors[0]) if len(terms) == 1 else compose(terms, np.stack(vectors), seen)
 
-    def _term_vector(self, term: Term) -> NDArray[np.float32]:
+    def _term_vector(self, term: Term, rows: Rows) -> NDArray[np.float32]:
         if term.clip_id is None:
             return encode_term(self.encoder, term)
-        clip = self.catalog.clips([term.clip_id])[term.clip_id]  # the search has found it before
-        kind = self.catalog.media([clip.media_id])[clip.media_id].kind
+        clip = rows.clips[term.clip_id]  # the search has found it before
+        kind = rows.media[clip.media_id].kind
         start_s, end_s = clip.start_s, clip.end_s
         if term.start_s is not None and term.end_s is not None:
             start_s, end_s = max(start_s, term.start_s), min(end_s, term.end_s)
-        (vector,) = self._scene_vectors([Scene(clip.media_id, kind, start_s, end_s)])
+        (vector,) = self._scene_vectors([Scene(clip.media_id, kind, start_s, end_s)], rows)
         if isinstance(vector, Unread):
             raise MediaError(f"clip {term.clip_id} cannot be looked at again: {vector.reason}")
         return vector
 
-    def _scene_vectors(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:
+    def _scene_vectors(self, scenes: Sequence[Scene], rows: Rows) -> list[NDArray[np.float32] | Unread]:
         """A unit vector (dim,) a Scene: the mean of its frames' vectors, stored ones where the library has them."""
-        stored = [self._stored(scene) for scene in scenes]
+        stored = [self._stored(scene, rows) for scene in scenes]
         missing = [scene for scene, vector in zip(scenes, stored, strict=True) if vector is None]
-        seen = chain.from_iterable(map(self._look_at, self._groups(missing)))
+        seen = chain.from_iterable(self._look_at(some, rows) for some in self._groups(missing))
         return [next(seen) if vector is None else vector for vector in stored]
 
     def _groups(self, scenes: Sequence[Scene]) -> Iterator[Sequence[Scene]]:
@@ -138,8 +160,8 @@ class Reranker:
         size = max(MAX_READERS, self.encoder.batch_size // FRAMES)
         return (scenes[start : start + size] for start in range(0, len(scenes), size))
 
-    def _look_at(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:
-        seen = self._pictures(scenes)
+    def _look_at(self, scenes: Sequence[Scene], rows: Rows) -> list[NDArray[np.float32] | Unread]:
+        seen = self._pictures(scenes, rows)
         pooled = iter(self._pooled([batch for batch in seen if not isinstance(batch, Unread)]))
         return [batch if isinstance(batch, Unread) else next(pooled) for batch in seen]
 
@@ -152,8 +174,8 @@ class Reranker:
         edges = accumulate((len(batch) for batch in batches), initial=0)
         return pool(np.concatenate(parts), [Span(first, last - first, 0.0, 0.0) for first, last in pairwise(edges)])
 
-    def _stored(self, scene: Scene) -> NDArray[np.float32] | None:
-        encoding = self.catalog.encodings(self.encoder.space, [scene.media_id]).get(scene.media_id)
+    def _stored(self, scene: Scene, rows: Rows) -> NDArray[np.float32] | None:
+        encoding = rows.encodings.get(scene.media_id)
         if encoding is None:
             return None
         try:
@@ -162,14 +184,13 @@ class Reranker:
             return None  # `verify` tells of it; the file itself is still there to look at
         if not len(frames.kept):
             return None
-        duration_s = self.catalog.media([scene.media_id])[scene.media_id].duration_s
+        duration_s = rows.media[scene.media_id].duration_s
         return pool(frames.vectors, [_frames_of(scene, frames, duration_s)])[0]
 
-    def _pictures(self, scenes: Sequence[Scene]) -> list[NDArray[np.float32] | Unread]:
+    def _pictures(self, scenes: Sequence[Scene], rows: Rows) -> list[NDArray[np.float32] | Unread]:
         """Each Scene's frames, preprocessed; read by several threads at once."""
-        rows = self.catalog.path_rows(list({scene.media_id for scene in scenes}))
         with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_READERS), "reader") as threads:
-            return list(threads.map(lambda scene: self._look(scene, rows.get(scene.media_id, [])), scenes))
+            return list(threads.map(lambda scene: self._look(scene, rows.paths.get(scene.media_id, [])), scenes))
 
     def _look(self, scene: Scene, rows: Sequence[PathRow]) -> NDArray[np.float32] | Unread:
         if not rows:

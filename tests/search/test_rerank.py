@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ivsearch.domain import Embeddings, Hit, Ingested, MediaKind, Query, Reranking, Space
+from ivsearch.domain import Embeddings, Hit, Ingested, MediaKind, Only, Query, Reranking, Space
 from ivsearch.encode import embed_images
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import MediaError, UsageError
 from ivsearch.library import Library
 from ivsearch.rerankers import Rerankers
 from ivsearch.search.rerank import Reranker
+from ivsearch.search.texts import find_texts
 from ivsearch.store.vector_store import VectorStore
 from tests.conftest import library_with
 
@@ -151,6 +152,58 @@ def test_a_file_that_is_gone_keeps_its_place_below(mini: Encoder, sample_media: 
             library.search(clip=clip, rerank=Reranking("elsewhere"))
 
 
+def test_a_writer_meanwhile_changes_nothing(
+    mini: Encoder, sample_media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process forgets a file that was found by its words and its picture: when both have been looked for, and
+    while the second encoder decodes. The outside truth: what the same search gives with nobody writing."""
+    (tmp_path / "media").mkdir()
+    for name in ("pet.jpg", "night.jpg", "table.jpg", "call.mp4"):
+        shutil.copy(sample_media / name, tmp_path / "media" / name)
+    (tmp_path / "media" / "call.srt").write_text("1\n00:00:00,500 --> 00:00:02,000\na cat told me\n")
+    encoder, writes = SameButElsewhere(mini), list[Callable[[], object]]()
+    monkeypatch.setattr(Rerankers, "encoder", lambda self, wanted: encoder)
+
+    def write() -> None:
+        while writes:
+            writes.pop()()
+
+    def looking(batch: NDArray[np.float32]) -> Embeddings:
+        write()
+        return SameButElsewhere.encode_images(encoder, batch)
+
+    def finding(*arguments: object, **options: object) -> object:
+        found = find_texts(*arguments, **options)  # type: ignore[arg-type]
+        write()
+        return found
+
+    with (
+        library_with(mini, tmp_path / "library") as library,
+        library_with(mini, tmp_path / "library") as other,
+    ):
+        list(library.index([tmp_path / "media"]))
+        (clip,) = {hit.clip_id for hit in library.search("a person", k=9) if hit.path.name == "call.mp4"}
+        for text, rerank, place in (
+            ("a cat", None, "ivsearch.search.texts.find_texts"),
+            ("a cat", Reranking("elsewhere"), "ivsearch.search.texts.find_texts"),
+            ("a cat", Reranking("elsewhere"), None),
+            (None, Reranking("elsewhere"), None),
+        ):
+            query = Query(text, clip_id=None if text else clip)
+            expected = library.find(query, rerank=rerank)
+            assert len(expected) >= 3
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(place, finding) if place else patch.setattr(encoder, "encode_images", looking)
+                writes.append(lambda: other.remove(tmp_path / "media" / "call.mp4"))
+                assert library.find(query, rerank=rerank) == expected
+            assert writes == [] and len(library.catalog.paths()) == 3, "somebody has written meanwhile"
+            list(other.index([tmp_path / "media"]))
+            assert library.searcher().complaints == []
+            (clip,) = {hit.clip_id for hit in library.search("a person", k=9) if hit.path.name == "call.mp4"}
+        with pytest.raises(UsageError, match="words are not ranked again: leave --rerank out, or --only text"):
+            library.find(Query("a cat"), rerank=Reranking("elsewhere"), only=Only.TEXT)
+
+
 @pytest.mark.usefixtures("elsewhere")
 def test_a_file_that_has_changed_is_not_judged(mini: Encoder, sample_media: Path, tmp_path: Path) -> None:
     media = [Path(shutil.copy(sample_media / name, tmp_path)) for name in ("pet.jpg", "night.jpg", "table.jpg")]
@@ -168,9 +221,9 @@ def test_a_file_that_has_changed_is_not_judged(mini: Encoder, sample_media: Path
 def test_pictures_with_too_many_pixels_are_not_judged(sample_library: Library, mini: Encoder) -> None:
     complaints: list[str] = []
     vectors = VectorStore(Path("none"), Space("elsewhere", "e" * 16, mini.space.dim))
-    reranker = Reranker(SameButElsewhere(mini), sample_library.catalog, vectors, complaints.append, max_pixels=100)
+    reranker = Reranker(SameButElsewhere(mini), vectors, complaints.append, max_pixels=100)
     found = sample_library.find(Query("a cat"), k=5)
-    again = reranker.rank(found, depth=5, itm=False)
+    again = reranker.rank(found, reranker.rows(found, sample_library.catalog), depth=5, itm=False)
     assert all(hit.retrieval_score is None for hit in again.hits) and len(complaints) == 5
     assert all("pixels" in complaint for complaint in complaints)
 
@@ -201,21 +254,24 @@ def test_few_frames_are_held_at_once(
     encoder = Counting(mini)
     vectors = VectorStore(Path("none"), encoder.space)
     found = sample_library.find(Query("a cat"), k=20)
-    Reranker(encoder, sample_library.catalog, vectors, pytest.fail).rank(found, depth=20, itm=itm)
+    reranker = Reranker(encoder, vectors, pytest.fail)
+    reranker.rank(found, reranker.rows(found, sample_library.catalog), depth=20, itm=itm)
     assert encoder.held == 0 and 0 < encoder.most <= 2 * 8
 
 
 def test_matching_sees_picture_and_text_together(sample_library: Library, mini: Encoder) -> None:
     encoder = Matching(mini)
-    reranker = Reranker(encoder, sample_library.catalog, VectorStore(Path("none"), encoder.space), pytest.fail)
+    reranker = Reranker(encoder, VectorStore(Path("none"), encoder.space), pytest.fail)
     found = sample_library.find(Query("a cat"), k=20)
-    images = [hit for hit in reranker.rank(found, depth=50, itm=True).hits if hit.kind is MediaKind.IMAGE]
+    again = reranker.rank(found, reranker.rows(found, sample_library.catalog), depth=50, itm=True)
+    images = [hit for hit in again if hit.kind is MediaKind.IMAGE]
     pictures = [np.asarray(Image.open(hit.path).convert("RGB")) for hit in images]
     batches = [encoder.preprocess([picture]) for picture in pictures]
     expected = [float((batch[0, 0] - batch[0, 2]).mean()) for batch in batches]
     np.testing.assert_allclose([hit.score for hit in images], expected, atol=0.02)
     with pytest.raises(UsageError, match="--rerank-itm judges pictures against a text"):
-        reranker.rank(sample_library.find(Query(image=images[0].path)), depth=5, itm=True)
+        of_image = sample_library.find(Query(image=images[0].path))
+        reranker.rank(of_image, reranker.rows(of_image, sample_library.catalog), depth=5, itm=True)
 
 
 def test_what_makes_no_sense(sample_library: Library) -> None:
