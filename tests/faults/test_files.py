@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from io import BytesIO
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from ivsearch.store.generation import shape_of
+from ivsearch.store.index_plan import IndexKind
 
 from .conftest import QUERIES, Counting, Whole, opened, outcomes, shown
 from .damage import Damage, flip, spoil, tear
@@ -69,8 +73,8 @@ def test_index_files(whole: Whole, counting: Counting, table: Table, tmp_path: P
         damage = spoil(path, rng)
         with opened(counting, folder) as library:
             problems = list(library.verify())
-            # Without current.json there is no index, which is no fault: it is built anew when needed.
-            if damage.how == "lose" and path.name == "current.json":
+            # Without its copy a table is none the worse, as in indexes of older versions.
+            if damage.how == "lose" and path.name == "current.copy.json":
                 assert problems == []
                 run.silent += 1
             else:
@@ -89,6 +93,26 @@ def test_index_files(whole: Whole, counting: Counting, table: Table, tmp_path: P
             assert list(index.glob("*.damaged")), "damaged files are set aside, not deleted"
         run.lost_rows += whole.held.missing_in(held_by(folder))
     assert run.lost_rows == 0
+
+
+def test_a_kind_that_was_asked_for_outlives_its_index(whole: Whole, counting: Counting, tmp_path: Path) -> None:
+    folder = whole.copy(tmp_path / "library")
+    index = folder / "index" / counting.space.key
+    with opened(counting, folder) as library:
+        library.reindex("ivf-sq8")
+        (index / "current.json").unlink()
+        assert list(library.repair()) == [f"wrote the table of the index of {counting.space.key} anew, from its copy"]
+        for path in index.iterdir():
+            path.write_bytes(b"rubbish")
+        assert f"built the index of {counting.space.key} anew" in list(library.repair())
+        assert shape_of(index, counting.space).kind is IndexKind.IVF_SQ8
+        shutil.rmtree(index)
+        outcomes(library)
+        assert shape_of(index, counting.space).kind is IndexKind.IVF_SQ8
+        library.reindex()
+        shutil.rmtree(index)
+        outcomes(library)
+        assert shape_of(index, counting.space).kind is IndexKind.FLAT
 
 
 def test_manifests(whole: Whole, counting: Counting, table: Table, tmp_path: Path) -> None:
