@@ -17,17 +17,13 @@ from ivsearch.media.sidecars import Sidecar, sidecars
 from ivsearch.media.speech import Transcriber
 from ivsearch.media.suffixes import VIDEO
 from ivsearch.media.text_reader import read_text_streams
-from ivsearch.media.text_streams import TextStream
 from ivsearch.store.catalog import Catalog, PathRow
-from ivsearch.store.texts import HeldTrack, Texts, TextTrack
+from ivsearch.store.texts import EMBEDDED, SPEECH, HeldTrack, Texts, TextTrack
 
 TextEvent = TextRead | TextRemoved | Skipped
 
-EMBEDDED = "embedded"
-"""Kind of reading: the subtitle streams of a video. What they are read with:"""
 EMBEDDED_READING = "1"
-SPEECH = "speech"
-"""Kind of reading: what a model heard."""
+"""What the subtitle streams of a video are read with."""
 # A commit costs an fsync: files are committed together, but none waits longer than this.
 COMMIT_TRACKS = 64
 COMMIT_S = 2.0
@@ -85,25 +81,14 @@ class SidecarPass:
             language, lines = sidecar.read()
         except MediaError as error:
             return Skipped(sidecar.path, str(error))
-        kept, warnings = self._within(media_id, sidecar.path, lines)
+        kept, warning = within(self._catalog, media_id, lines)
         size_bytes, mtime_ns = sidecar.size_bytes, sidecar.mtime_ns
         track = TextTrack(media_id, sidecar.source, language, sidecar.path, -1, size_bytes, mtime_ns)
         self._waiting.append((track, kept))
         if len(self._waiting) >= COMMIT_TRACKS or time.monotonic() - self._committed_at > COMMIT_S:
             self._commit()
+        warnings = (f"{warning}: does {sidecar.path.name} belong to it?",) if warning else ()
         return TextRead(sidecar.path, media_id, sidecar.source, language, len(kept), warnings)
-
-    def _within(
-        self, media_id: MediaId, path: Path, lines: Sequence[TextLine]
-    ) -> tuple[Sequence[TextLine], tuple[str, ...]]:
-        """The lines that begin in the video, for no search shows others, and what to say of those."""
-        media = self._catalog.media([media_id]).get(media_id)
-        kept = [line for line in lines if media is None or line.start_s < (media.duration_s or math.inf)]
-        left = len(lines) - len(kept)
-        if not left:
-            return lines, ()
-        several = "1 line lies" if left == 1 else f"{left} lines lie"
-        return kept, (f"{several} after the end of the video: does {path.name} belong to it?",)
 
     def _commit(self) -> None:
         if self._waiting:
@@ -128,6 +113,16 @@ class SidecarPass:
             return False
 
 
+def within(catalog: Catalog, media_id: MediaId, lines: Sequence[TextLine]) -> tuple[Sequence[TextLine], str]:
+    """The lines that begin in the video, for no search shows others, and what to say of those; empty for nothing."""
+    media = catalog.media([media_id]).get(media_id)
+    kept = [line for line in lines if media is None or line.start_s < (media.duration_s or math.inf)]
+    left = len(lines) - len(kept)
+    if not left:
+        return lines, ""
+    return kept, f"{'1 line lies' if left == 1 else f'{left} lines lie'} after the end of the video"
+
+
 def read_embedded(
     catalog: Catalog, rows: Sequence[PathRow], *, stall_s: float, on_file: Callable[[Path], None] = lambda path: None
 ) -> Iterator[TextEvent]:
@@ -145,18 +140,17 @@ def read_embedded(
             # Its pictures are fine; looked at again by the next run, for the file may be on its way.
             yield TextRead(path, wanted[path], Modality.SUBTITLE, "", 0, (found.reason,))
             continue
+        media_id = wanted[path]
+        streams = [(each, *within(catalog, media_id, each.lines)) for each in found]
         tracks = [
-            (TextTrack(wanted[path], Modality.SUBTITLE, each.language, stream=each.stream), each.lines)
-            for each in found
-            if each.lines
+            (TextTrack(media_id, Modality.SUBTITLE, each.language, stream=each.stream), kept)
+            for each, kept, _ in streams
+            if kept
         ]
-        texts.put_reading(wanted[path], EMBEDDED, EMBEDDED_READING, tracks)
-        yield from (_event(path, wanted[path], each) for each in found)
-
-
-def _event(path: Path, media_id: MediaId, found: TextStream) -> TextRead:
-    warnings = (found.unreadable,) if found.unreadable else ()
-    return TextRead(path, media_id, Modality.SUBTITLE, found.language, len(found.lines), warnings)
+        texts.put_reading(media_id, EMBEDDED, EMBEDDED_READING, tracks)
+        for each, kept, warning in streams:
+            warnings = tuple(filter(None, (each.unreadable, warning)))
+            yield TextRead(path, media_id, Modality.SUBTITLE, each.language, len(kept), warnings)
 
 
 def _is_current(held: HeldTrack | None, sidecar: Sidecar) -> bool:
@@ -177,6 +171,7 @@ def hear(catalog: Catalog, rows: Sequence[PathRow], transcriber: Transcriber) ->
         except MediaError as error:
             yield TextRead(path, media_id, Modality.SPEECH, "", 0, (str(error),))
             continue
+        kept, warning = within(catalog, media_id, lines)
         track = TextTrack(media_id, Modality.SPEECH, language)
-        texts.put_reading(media_id, SPEECH, transcriber.reading, [(track, lines)])
-        yield TextRead(path, media_id, Modality.SPEECH, language, len(lines))
+        texts.put_reading(media_id, SPEECH, transcriber.reading, [(track, kept)])
+        yield TextRead(path, media_id, Modality.SPEECH, language, len(kept), (warning,) if warning else ())

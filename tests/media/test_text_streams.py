@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,8 +29,8 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 WORDS = ("Where is the captain?", r"المنارة\Nهناك", "灯塔")
 
 
-def film(path: Path, codec: str | None, *, begins_s: int = 0) -> Path:
-    """Four seconds of video whose first frame is at ``begins_s``; a line at 0, 1 and 2 s after it, 900 ms each."""
+def film(path: Path, codec: str | None, *, begins_s: int = 0, lines_at_s: Sequence[int] = (0, 1, 2)) -> Path:
+    """Four seconds of video whose first frame is at ``begins_s``; lines of 900 ms so many seconds after it."""
     with av.open(path, "w") as out:
         video = out.add_stream("mpeg4", rate=10)
         video.width = video.height = 64
@@ -44,7 +45,7 @@ def film(path: Path, codec: str | None, *, begins_s: int = 0) -> Path:
             frame.pts, frame.time_base = at + 10 * begins_s, Fraction(1, 10)
             out.mux(video.encode(frame))
         out.mux(video.encode())
-        for at, words in enumerate(WORDS) if text is not None else ():
+        for at, words in zip(lines_at_s, WORDS, strict=True) if text is not None else ():
             event = f"{at},0,Default,,0,0,0,,{words}".encode()
             shown = SubtitleSet.create(text=event, start=0, end=900, pts=(at + begins_s) * 1_000_000)
             packet = text.codec_context.encode_subtitle(shown)
