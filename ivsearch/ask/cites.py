@@ -132,11 +132,6 @@ def cites_of(sentence: str) -> tuple[Cite, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def labels_of(sentence: str) -> tuple[int, ...]:
-    """Each once, in order."""
-    return tuple(dict.fromkeys(cite.label for cite in cites_of(sentence)))
-
-
 def without_cites(sentence: str) -> str:
     return BRACKET.sub(" ", sentence)
 

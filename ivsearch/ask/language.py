@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-ENGLISH = "en"
 LANGUAGES = ("en", "zh", "ja", "fr", "es", "de", "ru", "ar", "it", "pt", "ko", "hi")
 
 # The first character of any of these scripts decides. Kana come before Han: Japanese mixes both, Chinese does not.

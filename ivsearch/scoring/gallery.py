@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.domain import Clip, FrameVectors
 from ivsearch.encode.encoder import Encoder
 from ivsearch.scoring.hubness import Usual, hubness
 from ivsearch.scoring.vocabulary import vocabulary_vectors
@@ -173,11 +172,6 @@ def measure(scores: NDArray[np.float32], sample: Sample) -> Gallery:
     spread = max(float((scores - usual[:, None]).std()), 1e-6)
     peak = float(np.median(scores.max(axis=0)))
     return Gallery(usual.astype(np.float32), spread, float(scores.mean()), peak, sample, hubness(scores))
-
-
-def clip_vector(clip: Clip, frames: FrameVectors) -> NDArray[np.float32]:
-    """The mean of the Clip's unit vectors, normalised again: (dim,) float32."""
-    return unit_mean(frames.vectors[clip.first_frame : clip.first_frame + clip.n_frames])
 
 
 def unit_mean(vectors: NDArray[np.float16]) -> NDArray[np.float32]:

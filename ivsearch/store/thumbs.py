@@ -54,13 +54,6 @@ class Thumbs:
         for media_id in media_ids:
             shutil.rmtree(self._of(media_id), ignore_errors=True)
 
-    def keep_only(self, media_ids: Iterable[MediaId]) -> None:
-        """Deletes the thumbnails of every other Media."""
-        wanted = set(media_ids)
-        for folder in self.folder.glob("??/*"):
-            if folder.name not in wanted:
-                shutil.rmtree(folder, ignore_errors=True)
-
     def keep_starts(self, media_id: MediaId, starts_s: Iterable[float]) -> None:
         """Deletes those thumbnails of a Media at which no Clip starts any more."""
         wanted = {self.path(media_id, start_s) for start_s in starts_s}
