@@ -48,7 +48,7 @@ class _Work:
 class ScreenPass:
     """One run over indexed files. Iterate ``run()``; what it yielded is committed.
 
-    ``make_reader`` is called once for each reader. ``on_media(done, total)`` tells how far it is.
+    ``make_reader`` is called once for each reader.
     """
 
     def __init__(
@@ -58,14 +58,12 @@ class ScreenPass:
         *,
         options: ScreenOptions,
         make_reader: Callable[[], ScreenReader],
-        on_media: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self._catalog = catalog
         self._texts = Texts(catalog)
         self._rows = rows
         self._options = options
         self._make_reader = make_reader
-        self._on_media = on_media
         self._own = threading.local()
         self._works: dict[MediaId, _Work] = {}
         self._reading: deque[Future[list[Words]]] = deque()
@@ -78,16 +76,13 @@ class ScreenPass:
         if not jobs:
             return
         readers = options.readers or default_workers()
-        done = 0
         with (
             ThreadPoolExecutor(readers, "reader") as self._threads,
             DecodePool(fps=options.fps, workers=1, stall_s=options.stall_s, max_pixels=options.max_pixels) as pool,
         ):
             for event in pool.run(jobs):
                 if isinstance(event, Finished | Skipped):
-                    done += 1
                     yield self._finish(event)
-                    self._on_media(done, len(jobs))
                 else:
                     self._take(event, AHEAD * readers)
 

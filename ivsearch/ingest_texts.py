@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from ivsearch.domain import MediaId, Modality, Skipped, TextLine, TextRead, TextRemoved
@@ -123,9 +123,7 @@ def within(catalog: Catalog, media_id: MediaId, lines: Sequence[TextLine]) -> tu
     return kept, f"{'1 line lies' if left == 1 else f'{left} lines lie'} after the end of the video"
 
 
-def read_embedded(
-    catalog: Catalog, rows: Sequence[PathRow], *, stall_s: float, on_file: Callable[[Path], None] = lambda path: None
-) -> Iterator[TextEvent]:
+def read_embedded(catalog: Catalog, rows: Sequence[PathRow], *, stall_s: float) -> Iterator[TextEvent]:
     """Reads the subtitle streams of the videos whose streams were not read before."""
     texts = Texts(catalog)
     read = texts.readings(EMBEDDED)
@@ -135,7 +133,6 @@ def read_embedded(
             media_of.setdefault(row.media_id, row.path)
     wanted = {path: media_id for media_id, path in media_of.items()}
     for path, found in read_text_streams(wanted, stall_s=stall_s):
-        on_file(path)
         if isinstance(found, Skipped):
             # Its pictures are fine; looked at again by the next run, for the file may be on its way.
             yield TextRead(path, wanted[path], Modality.SUBTITLE, "", 0, (found.reason,))
