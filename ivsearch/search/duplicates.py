@@ -3,9 +3,10 @@
 The same footage encoded anew, scaled, cropped around its middle or brightened is cut into the same Clips, whose frames,
 laid side by side in time, have vectors alike, and whose thumbnails are the same picture in every place. Vectors alone
 do not tell: two takes of one scene are nearer to each other than a poor copy is to its original. Nor do whole
-thumbnails: the same room with somebody else in it, or the next slide of one template, is nearly the same picture. A
-copy that is missed costs a place in the list, a hit that is hidden is lost: in doubt nothing is folded. How far all of
-them lie apart stands in benchmarks/LOG.md. Without thumbnails nothing is folded.
+thumbnails: the same room with somebody else in it, or the next slide of one template, is nearly the same picture. Where
+words on screen were read, they tell slides apart whose thumbnails are the same in every place. A copy that is missed
+costs a place in the list, a hit that is hidden is lost: in doubt nothing is folded. How far all of them lie apart
+stands in benchmarks/LOG.md. Without thumbnails nothing is folded.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ivsearch.domain import FrameVectors, MediaId
+from ivsearch.domain import Clip, FrameVectors, MediaId
 from ivsearch.search.refine import FoundSpan
+from ivsearch.search.wording import differ
 from ivsearch.store.thumbs import Thumbs
 
 # Correlation of two thumbnails' grey values from which on they are the same picture.
@@ -49,29 +51,40 @@ EMPTY = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Tells copies apart. ``frames`` gives a Media's vectors, or None where they cannot be read."""
+    """Tells copies apart. ``frames`` gives a Media's vectors, or None where they cannot be read; ``words`` the rows of
+    words that were read on screen during a Clip, where any were."""
 
     thumbs: Thumbs
     frames: Callable[[MediaId], FrameVectors | None]
+    words: Callable[[Clip], Sequence[str]] = lambda clip: ()
     looks: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
     rows: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
+    shown: dict[int, Sequence[str]] = field(default_factory=dict)
 
     def are(self, one: FoundSpan, other: FoundSpan) -> bool:
         """Whether two spans of different Media show the same footage. Of each its best Clip is looked at."""
-        if (one.clip.start_s == one.clip.end_s) != (other.clip.start_s == other.clip.end_s):
+        still = one.clip.start_s == one.clip.end_s
+        if still != (other.clip.start_s == other.clip.end_s):
             return False
         # Vectors first: they are in memory, and few pairs are left whose thumbnails must be read.
         x, y = self._rows(one), self._rows(other)
         if x is None or y is None or agreement(x, y) < SAME_SCENE:
             return False
         a, b = self._look(one), self._look(other)
-        return a is not None and b is not None and same_picture(a, b)
+        if a is None or b is None or not same_picture(a, b):
+            return False
+        return not differ(self._shown(one), self._shown(other), still=still)
 
     def _look(self, span: FoundSpan) -> NDArray[np.float32] | None:
         clip = span.clip
         if clip.clip_id not in self.looks:
             self.looks[clip.clip_id] = look_of(self.thumbs.path(clip.media_id, clip.start_s))
         return self.looks[clip.clip_id]
+
+    def _shown(self, span: FoundSpan) -> Sequence[str]:
+        if span.clip.clip_id not in self.shown:
+            self.shown[span.clip.clip_id] = self.words(span.clip)
+        return self.shown[span.clip.clip_id]
 
     def _rows(self, span: FoundSpan) -> NDArray[np.float32] | None:
         clip = span.clip

@@ -10,7 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.clips import Span, frame_ends_s, pool, span_of
-from ivsearch.domain import Clip, Copy, Filters, FrameVectors, Hit, Hits, Media, MediaId, MediaKind, Query, Term
+from ivsearch.domain import (
+    Clip,
+    Copy,
+    Filters,
+    FrameVectors,
+    Hit,
+    Hits,
+    Media,
+    MediaId,
+    MediaKind,
+    Modality,
+    Query,
+    Term,
+)
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import LibraryDamaged, UsageError
 from ivsearch.plain_text import clock
@@ -25,10 +38,12 @@ from ivsearch.search.duplicates import Copies, copied_in, fold
 from ivsearch.search.refine import FoundSpan, Refinement, refine
 from ivsearch.search.sequence import Step, sequences
 from ivsearch.search.terms import check_terms, terms_of
+from ivsearch.search.wording import READABLE
 from ivsearch.settings import DIVERSE, MIN_LIKELY
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.coverage import space_of_clip
 from ivsearch.store.matching import fitting_first
+from ivsearch.store.texts import Texts
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
@@ -216,7 +231,15 @@ class Search:
 
     def _copies(self, media_ids: Sequence[MediaId]) -> Copies | None:
         """What tells copies among these Media; None without thumbnails."""
-        return None if self.thumbs is None else Copies(self.thumbs, self.frames_of(media_ids))
+        return None if self.thumbs is None else Copies(self.thumbs, self.frames_of(media_ids), self._words_on_screen)
+
+    def _words_on_screen(self, clip: Clip) -> list[str]:
+        """The rows of words that were read during a Clip; none where they cannot be relied on."""
+        media = self.catalog.media([clip.media_id]).get(clip.media_id)
+        if media is None or min(media.width, media.height) < READABLE:
+            return []
+        lines = Texts(self.catalog).lines(clip.media_id, clip.start_s, clip.end_s)
+        return [line.text for source, line in lines if source is Modality.SCREEN]
 
     def _hubness(self, terms: Sequence[Term]) -> Hubness | None:
         """Only words are nearer to some pictures than they should be: a picture that is asked for is what it is."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
-from ivsearch.domain import Clip, FrameVectors, Moment
+from ivsearch.domain import Clip, FrameVectors, Ingested, Moment
+from ivsearch.encode.encoder import Encoder
+from ivsearch.library import Library
 from ivsearch.search.collapse import distinct
 from ivsearch.search.duplicates import Copies, look_of, same_picture
 from ivsearch.search.refine import FoundSpan
+from ivsearch.search.wording import differ
 from ivsearch.store.thumbs import Thumbs
+from tests.conftest import library_with
 
 
 def room() -> Image.Image:
@@ -98,6 +104,74 @@ def test_the_next_slide_of_a_template_is_no_copy(place: int, tmp_path: Path) -> 
     assert not is_copy(slide(SLIDE), slide(tuple(lines)), tmp_path)
     lines[place] = ""
     assert not is_copy(slide(SLIDE), slide(tuple(lines)), tmp_path)
+
+
+NUMBERED = ("Revenue of the region in 2019", "Harbour storage and shipping plan", "Bridge contract review meeting")
+OTHERS = {
+    "a line": (NUMBERED[0], "Kitchen garden window and energy", NUMBERED[2]),
+    "a word": (NUMBERED[0], "Harbour storage and editing plan", NUMBERED[2]),
+    "a number": ("Revenue of the region in 2023", *NUMBERED[1:]),
+}
+
+
+def drawn(lines: tuple[str, ...]) -> Image.Image:
+    """A slide with small type: what differs in one line is not seen in its thumbnail."""
+    picture = Image.new("RGB", (1280, 720), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((0, 0, 1280, 110), fill=(30, 60, 130))
+    pen.text((60, 25), "Results", fill="white", font_size=56)
+    for place, line in enumerate(lines):
+        pen.text((100, 170 + 60 * place), line, fill="black", font_size=24)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def slides(mini: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """A slide, the next ones of its template, and copies of it encoded anew, scaled and cropped; read by real OCR."""
+    folder = tmp_path_factory.mktemp("slides")
+    first = drawn(NUMBERED)
+    first.save(folder / "first.png")
+    for what, lines in OTHERS.items():
+        drawn(lines).save(folder / f"{what}.png")
+    first.resize((640, 360)).save(folder / "half.jpg", quality=25)
+    first.crop((64, 36, 1216, 684)).save(folder / "cropped.jpg", quality=70)
+    ImageEnhance.Brightness(first).enhance(0.85).save(folder / "darker.jpg", quality=60)
+    first.resize((320, 180)).save(folder / "unreadable.jpg", quality=40)
+    with library_with(mini, tmp_path_factory.mktemp("library")) as library:
+        assert all(isinstance(event, Ingested) for event in library.index([folder]))
+        yield library
+
+
+def test_slides_whose_words_differ_are_no_copies(slides: Library) -> None:
+    def found() -> dict[str, set[str]]:
+        hits = slides.search("a presentation slide", k=9)
+        return {hit.path.stem: {copy.path.stem for copy in hit.copies} for hit in hits}
+
+    folded = found()
+    assert len(folded) == 1, "their pictures do not tell them apart"
+    slides.settings = replace(slides.settings, ocr=True, workers=1)
+    list(slides.index())
+    told = found()
+    groups = [{name, *copies} for name, copies in told.items()]
+    assert sorted(map(len, groups)) == [1, 1, 1, 5]
+    assert {"first", "half", "cropped", "darker", "unreadable"} in groups
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "still", "differs"),
+    [
+        (NUMBERED, NUMBERED, True, False),
+        (NUMBERED, NUMBERED[:2], True, False),  # a row may be missed
+        (NUMBERED, (), True, False),
+        (NUMBERED, ("Revenue of the reglon in 2019", "Harbour storage and shipping p1an", NUMBERED[2]), False, False),
+        (("LIVE 12:03:45", *NUMBERED), ("LIVE 12:03:46", *NUMBERED), False, False),  # a clock runs
+        (("LIVE 12:03:45", *NUMBERED), ("LIVE 12:03:46", *NUMBERED), True, True),
+        (("A1", *NUMBERED), ("B7", *NUMBERED), True, False),  # too short to say anything
+        *((NUMBERED, lines, True, True) for lines in OTHERS.values()),
+    ],
+)
+def test_words_that_differ(one: tuple[str, ...], other: tuple[str, ...], still: bool, differs: bool) -> None:
+    assert differ(one, other, still=still) is differ(other, one, still=still) is differs
 
 
 def library_of(folder: Path) -> tuple[Copies, dict[str, list[FoundSpan]]]:
