@@ -15,6 +15,7 @@ from ivsearch.clips import middle_frame, span_of
 from ivsearch.domain import Filters, MediaId, Removed, Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.spaces import filling_command, unknown_vectors
+from ivsearch.store import forgetting
 from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.checks import DANGLING, UNLISTED
 from ivsearch.store.files import set_aside, set_aside_copy
@@ -34,9 +35,9 @@ from ivsearch.store.text_soundness import forget_unsound, lost_texts, unsound_te
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.turns import writers_turn
 from ivsearch.store.vector_index import VectorIndex
-from ivsearch.store.vector_store import VectorStore
+from ivsearch.store.vector_store import VectorStore, glance
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
-from ivsearch.store.visual_tokens import drop_damaged, forget
+from ivsearch.store.visual_tokens import drop_damaged
 from ivsearch.store.wal import keep_damaged, log_of
 
 RUN = "`ivsearch repair`, then `ivsearch index`"
@@ -49,10 +50,10 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path], wishes: Wishes
     with writers_turn(folder, catalog):
         gone = catalog.paths_below(paths)
         unread = [each.path for each in catalog.skipped() if any(each.path.is_relative_to(path) for path in paths)]
+        forgetting.end(folder, catalog)
+        forgetting.note(folder, [*(row.media_id for row in gone), *catalog.pathless_media()])
         forgotten = catalog.remove_paths([*(row.path for row in gone), *unread])
-        # At once: nobody looks for them again once their rows are gone.
-        Thumbs(folder / "thumbs").forget(forgotten)
-        forget(folder / VISUAL_TOKENS, forgotten)
+        forgetting.end(folder, catalog, forgotten)
         manifest = read_manifest(folder) or Manifest()
         roots = tuple(root for root in manifest.roots if not any(Path(root).is_relative_to(path) for path in paths))
         write_manifest(folder, dataclasses.replace(manifest, roots=roots))
@@ -267,10 +268,24 @@ def _repair_space(folder: Path, catalog: Catalog, space: Space, wishes: Wishes) 
         yield f"built the index of {space.key} anew"
 
 
+def _left_thumbs(folder: Path, catalog: Catalog) -> set[MediaId]:
+    """Media with thumbnails that no row and no record knows. Where there is a record, `index` may take it up: with its
+    thumbnails it need not decode the file again."""
+    left = Thumbs(folder / "thumbs").media()
+    left.difference_update(catalog.media(sorted(left)))
+    for path in sorted((folder / "vectors").glob("*/*.seg")) if left else ():
+        left.difference_update(found.media_id for found in glance(path))
+    return left
+
+
 def _repair_thumbs(folder: Path, catalog: Catalog) -> Iterator[str]:
     """Draws damaged ones again from their files; where there is none any more, only the picture is lost."""
     from ivsearch.clip_thumbs import draw  # reads media: not needed by anything else here
 
+    forgetting.end(folder, catalog)
+    if left := _left_thumbs(folder, catalog):
+        Thumbs(folder / "thumbs").forget(left)
+        yield f"deleted the thumbnails of {len(left)} media that are not in the library any more"
     damaged: dict[MediaId, set[Path]] = {}
     for path in _damaged_thumbs(folder, catalog):
         damaged.setdefault(path.parent.name, set()).add(path)

@@ -13,6 +13,7 @@ from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import UsageError
 from ivsearch.settings import Settings, bytes_in
 from ivsearch.spaces import check_not_dropping
+from ivsearch.store import forgetting
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.index_writer import Wishes
 from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
@@ -23,8 +24,6 @@ from ivsearch.store.texts import SCREEN, SPEECH
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.turns import writers_turn
 from ivsearch.store.vector_store import VectorStore
-from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
-from ivsearch.store.visual_tokens import forget
 
 if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent
@@ -73,23 +72,23 @@ def index(
         # Before new clip ids are given out: the index must not hold ids that this catalog will give again.
         wishes = Wishes(bytes_in(settings.memory_budget), tell=tell)
         save_index(folder, catalog, space, wishes)
-        thumbs = Thumbs(folder / "thumbs")
+        forgetting.end(folder, catalog)  # where a run was stopped
         ingest = Ingest(
             roots,
             catalog=catalog,
             vectors=VectorStore(folder / "vectors", space),
-            thumbs=thumbs,
+            thumbs=Thumbs(folder / "thumbs"),
             encoder=encoder,
             options=options,
             on_progress=on_progress,
+            note_forgetting=lambda media_ids: forgetting.note(folder, media_ids),
         )
         try:
             yield from ingest.run()
         finally:
             # Also after Ctrl-C: what was committed is searchable at once and the next search starts quickly.
             save_index(folder, catalog, space, wishes)
-        thumbs.forget(ingest.forgotten)
-        forget(folder / VISUAL_TOKENS, ingest.forgotten)
+        forgetting.end(folder, catalog, ingest.forgotten)
         gone = {str(event) for event in ingest.gone_roots()}
         manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
         write_manifest(folder, manifest.switched(space) if catalog.is_complete(space) else manifest)

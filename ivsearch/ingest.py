@@ -23,6 +23,7 @@ from ivsearch.media.pool import Job
 from ivsearch.media.scan import Found, scan
 from ivsearch.pipeline import Done, Failed, Options, Pipeline, Progress, Result, encoded_rows
 from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow, Record
+from ivsearch.store.files import set_aside
 from ivsearch.store.orphans import Orphans
 from ivsearch.store.record_bytes import Contents, Facts
 from ivsearch.store.thumbs import Thumbs
@@ -48,8 +49,11 @@ class Ingest:
         encoder: Encoder,
         options: Options,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        note_forgetting: Callable[[Sequence[MediaId]], None] = lambda media_ids: None,
     ) -> None:
+        """``note_forgetting`` is told which Media may be forgotten, before they are."""
         self.progress = Progress()
+        self._note_forgetting = note_forgetting
         self._roots = [Path(root).absolute() for root in roots]
         self._catalog = catalog
         self._vectors = vectors
@@ -140,6 +144,8 @@ class Ingest:
         record, contents = orphan
         assert contents.facts is not None  # others are no Orphans
         spans = tuple(cut(contents.frames, contents.facts.media.duration_s, self._options.cutting))
+        for path in self._thumbs.damaged(media_id):
+            set_aside(path)
         if not self._thumbs.has_all(media_id, [span.start_s for span in spans]):
             return False
         self._adopted.append((record, contents, spans))
@@ -251,7 +257,9 @@ class Ingest:
         """Forgets paths that are gone or hold something unreadable now, and Media that no path holds any more."""
         here = {each.path for each in found}
         gone = self._really_gone([path for path in self._known if path not in here and _is_gone(path)])
-        self.forgotten = self._catalog.remove_paths([*gone, *self._replaced])
+        paths = [*gone, *self._replaced]
+        self._note_forgetting([*(self._known[path].media_id for path in paths), *self._catalog.pathless_media()])
+        self.forgotten = self._catalog.remove_paths(paths)
         here |= set(self._skipped)
         self._catalog.forget_skipped(
             each.path

@@ -193,6 +193,11 @@ class Catalog:
                 connection.execute(sa.delete(tables.skipped).where(tables.skipped.c.path.in_(some)))
             return loose_media.forget(connection)
 
+    def pathless_media(self) -> list[MediaId]:
+        """Media that lost their paths and go at the end of a run, unless it finds them elsewhere."""
+        with self.reader.begin() as connection:
+            return sorted(connection.scalars(loose_media.pathless()))
+
     def drop_encodings(self, space: Space, media_ids: Sequence[MediaId]) -> None:
         """Forgets the vectors of these Media, so that the next run makes them anew. For repair: what else became of
         their rows is not known, so indexes are compared with all of them."""

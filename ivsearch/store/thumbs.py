@@ -54,6 +54,10 @@ class Thumbs:
         for media_id in media_ids:
             shutil.rmtree(self._of(media_id), ignore_errors=True)
 
+    def media(self) -> set[MediaId]:
+        """Those that there are any of."""
+        return {folder.name for folder in self.folder.glob("??/*")}
+
     def keep_starts(self, media_id: MediaId, starts_s: Iterable[float]) -> None:
         """Deletes those thumbnails of a Media at which no Clip starts any more."""
         wanted = {self.path(media_id, start_s) for start_s in starts_s}

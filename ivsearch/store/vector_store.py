@@ -111,17 +111,7 @@ class VectorStore:
 
     def glance(self, segment: str) -> Iterator[Found]:
         """As ``walk``, by the headers alone: quick, but whether a record is sound shows when it is read."""
-        path = self.folder / segment
-        if not path.stat().st_size:
-            return
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
-            for place in places(blob):
-                try:
-                    header = header_of(blob, place.start)
-                except ValueError:
-                    continue
-                record = Record(segment, place.start, place.stop - place.start)
-                yield Found(header["media_id"], record, header.get("sampling", ""))
+        return glance(self.folder / segment)
 
     def _open_segment(self) -> str:
         """The newest segment if it has room, else the name of the next."""
@@ -129,3 +119,17 @@ class VectorStore:
         if segments and (self.folder / segments[-1]).stat().st_size < SEGMENT_BYTES:
             return segments[-1]
         return f"{int(segments[-1].removesuffix('.seg')) + 1 if segments else 1:06d}.seg"
+
+
+def glance(path: Path) -> Iterator[Found]:
+    """What a segment file seems to hold, by the headers alone."""
+    if not path.stat().st_size:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
+        for place in places(blob):
+            try:
+                header = header_of(blob, place.start)
+            except ValueError:
+                continue
+            record = Record(path.name, place.start, place.stop - place.start)
+            yield Found(header["media_id"], record, header.get("sampling", ""))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from ivsearch.store.generation import shape_of
 from ivsearch.store.index_plan import IndexKind
+from ivsearch.store.thumbs import Thumbs
 
 from .conftest import QUERIES, Counting, Whole, opened, outcomes, shown
 from .damage import Damage, flip, spoil, tear
@@ -188,6 +191,71 @@ def test_a_thumbnail_of_a_file_that_is_gone_costs_its_picture(whole: Whole, coun
     with opened(counting, folder) as library:
         assert list(library.repair()) == [f"set aside {path}.damaged"]
         assert list(library.verify()) == [] and not path.exists()
+
+
+@pytest.mark.parametrize("act", ["index", "rm", "repair"])
+def test_whoever_writes_next_ends_a_forgetting_that_was_stopped(
+    whole: Whole, counting: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    folder = whole.copy(tmp_path / "library")
+    with opened(counting, folder) as library:
+        with monkeypatch.context() as patch:
+            patch.setattr(Thumbs, "forget", _stopped)
+            with pytest.raises(KeyboardInterrupt):
+                library.remove(whole.media / "pet.jpg")
+        assert _drawn(folder) - set(_media_ids(folder).values()), "rows are gone, and pictures are not"
+        assert list(library.verify()) == []
+        if act == "index":
+            outcomes(library, whole.media / "film.mp4")
+        elif act == "rm":
+            library.remove(whole.media / "night.jpg")
+        else:
+            assert list(library.repair()) == []
+        assert _drawn(folder) == set(_media_ids(folder).values())
+        assert not (folder / "forgetting.json").exists()
+
+
+def test_repair_deletes_thumbnails_that_nothing_can_take_up(whole: Whole, counting: Counting, tmp_path: Path) -> None:
+    folder = whole.copy(tmp_path / "library")
+    left = folder / "thumbs" / "ab" / ("ab" * 16)
+    left.mkdir(parents=True)
+    (left / "000000000.jpg").write_bytes(b"left")
+    (folder / "catalog.db").unlink()
+    before = counting.pictures
+    with opened(counting, folder) as library:
+        told = ["deleted the thumbnails of 1 media that are not in the library any more"]
+        assert list(library.repair()) == told
+        assert _drawn(folder) == {row[1] for row in whole.held.rows if row[0] == "media"}
+        outcomes(library, whole.media)
+        assert counting.pictures == before, "those of records without rows are still of use"
+
+
+def test_a_damaged_thumbnail_is_not_taken_up_with_the_vectors(whole: Whole, counting: Counting, tmp_path: Path) -> None:
+    """Repair cannot draw it: that takes clips, which the lost catalog had."""
+    folder = whole.copy(tmp_path / "library")
+    (folder / "catalog.db").unlink()
+    thumb = folder / "thumbs" / _media_ids_in(whole)["pet.jpg"][:2] / _media_ids_in(whole)["pet.jpg"] / "000000000.jpg"
+    thumb.write_bytes(b"rubbish")
+    before = counting.pictures
+    with opened(counting, folder) as library:
+        list(library.repair())
+        outcomes(library, whole.media)
+        assert list(library.verify()) == []
+    assert thumb.with_name(f"{thumb.name}.damaged").read_bytes() == b"rubbish"
+    assert counting.pictures == before + 1
+
+
+def _media_ids_in(whole: Whole) -> dict[str, str]:
+    return {Path(path).name: media_id for path, media_id in _media_ids(whole.folder).items()}
+
+
+def _stopped(_thumbs: Thumbs, media_ids: Sequence[str]) -> None:
+    if media_ids:
+        raise KeyboardInterrupt
+
+
+def _drawn(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "thumbs").glob("??/*")}
 
 
 def _pixels(path: Path) -> np.ndarray:
