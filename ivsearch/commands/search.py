@@ -146,11 +146,10 @@ def command(
     saved = _saved_name(text)
     if new and saved is None:
         raise click.UsageError("--new goes with a saved query: `ivsearch search @NAME --new`")
-    of_query = (save, image, region, clip, thens or None, within or None)
-    if saved is not None and (any(option is not None for option in of_query) or filters != Filters()):
-        raise click.UsageError(f"@{saved} is run as it was saved: leave the other options of the query out")
-    if saved is not None and only:
-        raise click.UsageError(f"@{saved} looks at everything: leave --only out, or write the text")
+    if saved is not None:
+        of_query = (save, image, region, clip, thens or None, within or None)
+        asks_more = any(option is not None for option in of_query) or filters != Filters()
+        _check_alone(saved, asks_more=asks_more, only=only)
     query = None if saved is not None else asked(text, image, clip, region, thens, within, filters)
     if jsonl and why_not is not None:
         raise click.UsageError("--why-not is no hit, and --jsonl prints only hits: use --json")
@@ -202,13 +201,11 @@ def command(
     elif jsonl:
         echo_jsonl(wire.hit(hit) for hit in hits.hits)
     else:
-        click.echo(hits_text(hits))
-        if copies:
-            click.echo(copies_text(hits))
-        if explain and hits.hits:
-            click.echo(explained_text(hits))
-        if absence is not None:
-            click.echo(absence_text(absence))
+        parts = [hits_text(hits)]
+        parts += [copies_text(hits)] if copies else []
+        parts += [explained_text(hits)] if explain and hits.hits else []
+        parts += [absence_text(absence)] if absence is not None else []
+        click.echo("\n".join(parts))
     if rank is not None and hits.hits:
         _open(hits, rank, player)
     if not hits.matched:
@@ -250,6 +247,14 @@ def _saved_name(words: tuple[str, ...]) -> str | None:
     if words == ("@",):
         raise click.UsageError("name a saved query: @NAME (`ivsearch queries` lists them)")
     return words[0][1:] if len(words) == 1 and words[0].startswith("@") else None
+
+
+def _check_alone(saved: str, *, asks_more: bool, only: str | None) -> None:
+    """Raises click.UsageError for what a saved query cannot be run with."""
+    if asks_more:
+        raise click.UsageError(f"@{saved} is run as it was saved: leave the other options of the query out")
+    if only:
+        raise click.UsageError(f"@{saved} looks at everything: leave --only out, or write the text")
 
 
 def _rank(text: str | None) -> int | None:

@@ -38,10 +38,9 @@ class Refinement:
 
 @dataclass(frozen=True, slots=True)
 class FoundSpan:
-    """Neighbouring Clips that match together. ``clip`` is the best of them. ``likely`` and ``steps``: as in
-    Hit, the first once calibrated, the second of a sequence. ``taken_off``: hubness, gone from ``score`` already.
-    ``copies``: near-duplicates in other Media.
-    ``view`` (dim,) float32: the vector that stands for it."""
+    """Neighbouring Clips that match together. ``clip`` is the best of them. ``likely`` and ``steps``: as in Hit, the
+    first once calibrated, the second of a sequence. ``taken_off``: hubness, gone from ``score`` already. ``copies``:
+    near-duplicates in other Media. ``view`` (dim,) float32: the vector that stands for it."""
 
     clip: Clip
     start_s: float

@@ -14,7 +14,7 @@ from ivsearch.store import machine_memory
 # What an inverted list keeps for every vector beside its code: the row number; for RaBitQ also two factors and padding.
 SQ8_EXTRA_BYTES = 8
 RABITQ_EXTRA_BYTES = 20
-# Rows not yet in the lists, scores and the like; and of the machine's memory, what an index takes if nobody says.
+# Of the machine's memory, what an index takes if nobody says.
 MACHINE_SHARE = 0.25
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,9 @@ def save(
     fresh = (part.rows for part in index.parts if not part.on_disk)
     dead = _dead_rows(index)
     if before is None or len(dead) > wishes.upkeep.dead_share * before.rows.n:
-        build(folder, index.space.dim, _chained(_alive_rows(index), more), stamp, wishes, before)
+        build(folder, index.space.dim, chain(_alive_rows(index), more), stamp, wishes, before)
         return
-    n = append(folder / before.rows.name, before.rows.n, _chained(fresh, more))
+    n = append(folder / before.rows.name, before.rows.n, chain(fresh, more))
     rows = mapped(folder / before.rows.name, n, index.space.dim)
     lists = _lists(folder, rows, dead, before, wishes)
     _publish(folder, before.number + 1, rows, before.rows.name, dead, lists, stamp())
@@ -222,11 +223,6 @@ def _alive_rows(index: VectorIndex) -> Iterator[ClipRows]:
                 raise LibraryDamaged("the vector index has damaged rows; run `ivsearch repair`")
             batch = part.rows.between(start, stop)
             yield ClipRows(batch.clip_ids[kept], batch.words[kept], batch.dim)
-
-
-def _chained(first: Iterable[ClipRows], then: Iterable[ClipRows]) -> Iterator[ClipRows]:
-    yield from first
-    yield from then
 
 
 def _next_number(folder: Path, before: Generation | None) -> int:
