@@ -23,7 +23,14 @@ from ivsearch.store.generation import COPY, CURRENT, check_generation, mend_tabl
 from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
-from ivsearch.store.manifest import Manifest, check_manifest, read_manifest, unfinished_drops, write_manifest
+from ivsearch.store.manifest import (
+    Manifest,
+    check_manifest,
+    manifest_of,
+    read_manifest,
+    unfinished_drops,
+    write_manifest,
+)
 from ivsearch.store.ownership import claim, open_catalog
 from ivsearch.store.reencoding_state import reencoding_lock
 from ivsearch.store.refresh import save_index
@@ -54,7 +61,7 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path], wishes: Wishes
         forgetting.note(folder, [*(row.media_id for row in gone), *catalog.pathless_media()])
         forgotten = catalog.remove_paths([*(row.path for row in gone), *unread])
         forgetting.end(folder, catalog, forgotten)
-        manifest = read_manifest(folder) or Manifest()
+        manifest = manifest_of(folder)
         roots = tuple(root for root in manifest.roots if not any(Path(root).is_relative_to(path) for path in paths))
         write_manifest(folder, dataclasses.replace(manifest, roots=roots))
         for space in catalog.spaces():
@@ -83,7 +90,7 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
                 yield complaint
             if not told:
                 yield from _text_complaints(catalog)
-            for key in () if bad_manifest else unknown_vectors(folder, catalog, read_manifest(folder) or Manifest()):
+            for key in () if bad_manifest else unknown_vectors(folder, catalog, manifest_of(folder)):
                 yield f"the catalog knows nothing of the vectors of {key}; {_taking_up(folder, key)}"
             for space in catalog.spaces():
                 for unsound in unsound_media(catalog, VectorStore(folder / "vectors", space)):
@@ -114,7 +121,7 @@ def _verify_log(catalog_url: str | Path) -> Iterator[str]:
 
 def _taking_up(folder: Path, key: str) -> str:
     """What makes rows of the vectors of a Space again: `index` does so for the active one alone."""
-    manifest = read_manifest(folder) or Manifest()
+    manifest = manifest_of(folder)
     source = manifest.encoders.get(key)
     if source is None or manifest.active is None or manifest.active.key == key:
         return TAKE_UP

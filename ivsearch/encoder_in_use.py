@@ -11,7 +11,7 @@ from ivsearch.encoder_source import check_source, load, source_of
 from ivsearch.errors import IvsearchError
 from ivsearch.settings import Settings
 from ivsearch.store.catalog import Catalog
-from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest
+from ivsearch.store.manifest import EncoderSource, Manifest, manifest_of
 
 
 class EncoderInUse:
@@ -60,4 +60,4 @@ class EncoderInUse:
         self.encoder, self.source, self.not_followed = encoder, source, ""
 
     def _manifest(self) -> Manifest:
-        return read_manifest(self._folder) or Manifest()
+        return manifest_of(self._folder)

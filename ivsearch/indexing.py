@@ -16,7 +16,7 @@ from ivsearch.spaces import check_not_dropping
 from ivsearch.store import forgetting
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.index_writer import Wishes
-from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
+from ivsearch.store.manifest import EncoderSource, manifest_of, write_manifest
 from ivsearch.store.ownership import claim
 from ivsearch.store.refresh import save_index
 from ivsearch.store.text_soundness import lost_texts
@@ -50,12 +50,12 @@ def index(
 
     read = _words_of(settings)
     with writers_turn(folder, catalog):
-        manifest = read_manifest(folder) or Manifest()
+        manifest = manifest_of(folder)
         encoder = load()
         options = reading_options(settings, encoder, manifest.fps or settings.fps if fps is None else fps)
         space = encoder.space
         claim(folder, catalog)
-        manifest = read_manifest(folder) or Manifest()
+        manifest = manifest_of(folder)
         check_not_dropping(manifest, space.key)
         catalog.add_space(space)
         # A path that is not there is reported, not remembered.

@@ -8,10 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ivsearch import care, spaces
 from ivsearch.chat_source import chat_when_needed, is_watching, load_chat_of
@@ -47,7 +46,7 @@ from ivsearch.store.generation import IndexShape, shape_of
 from ivsearch.store.index_plan import IndexKind
 from ivsearch.store.index_writer import Wishes
 from ivsearch.store.manifest import NAME as MANIFEST
-from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
+from ivsearch.store.manifest import EncoderSource, Manifest, manifest_of, write_manifest
 from ivsearch.store.ownership import catalog_place, open_catalog
 from ivsearch.store.reencoding_state import ReencodingState, read_state
 from ivsearch.store.refresh import rebuild_index
@@ -61,8 +60,6 @@ if TYPE_CHECKING:
     from ivsearch.ingest import IngestEvent
     from ivsearch.pipeline import Progress
     from ivsearch.search.search import Search
-
-Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def open_library(
@@ -147,7 +144,7 @@ class Library:
         return is_watching(self.settings)
 
     def manifest(self) -> Manifest:
-        return read_manifest(self.folder) or Manifest()
+        return manifest_of(self.folder)
 
     def _make(self) -> None:
         if not _is_library(self.folder):
@@ -354,9 +351,9 @@ class Library:
         ``unsupported``: sentences that fail are left out ("withhold") or shown with a mark ("mark"). Raises UsageError
         for an empty question or for what the chat model cannot do.
         """
-        from ivsearch.ask.answer import Manner, Unsupported, Verify, answer_events
+        from ivsearch.ask.answer import answer_events, manner_of
 
-        manner = Manner(k, filters or Filters(), _choice(Verify, verify), _choice(Unsupported, unsupported))
+        manner = manner_of(k, filters or Filters(), verify, unsupported)
         chat = chat_when_needed(self.settings, lambda: self.chat)
         yield from answer_events(question, self.searcher(), chat=chat, manner=manner, history=history)
 
@@ -430,14 +427,6 @@ class Library:
         self.__dict__.pop("catalog", None)
         self._searching.forget()
         yield from care.repair(self.folder, self._catalog_url(), self._wishes())
-
-
-def _choice(choices: type[Choice], wanted: str) -> Choice:
-    """Raises UsageError for a name that is none of them."""
-    known = [choice.value for choice in choices]
-    if wanted not in known:
-        raise UsageError(f"unknown way {wanted!r} to answer; known: {', '.join(known)}")
-    return choices(wanted)
 
 
 def _is_library(folder: Path) -> bool:

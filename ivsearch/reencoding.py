@@ -27,7 +27,7 @@ from ivsearch.spaces import check_not_dropping, switch
 from ivsearch.store.catalog import Catalog, Encoded, Encoding, PathRow
 from ivsearch.store.coverage import count_media, encoded_media, samplings, unencoded
 from ivsearch.store.index_writer import WISHES, Wishes
-from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
+from ivsearch.store.manifest import EncoderSource, Manifest, manifest_of, write_manifest
 from ivsearch.store.orphans import Orphans
 from ivsearch.store.record_bytes import Facts
 from ivsearch.store.reencoding_state import ReencodingState, Stage, Unread, reencoding_lock, write_state
@@ -122,7 +122,7 @@ class Reencoding:
                 return
 
     def _manifest(self) -> Manifest:
-        return read_manifest(self._folder) or Manifest()
+        return manifest_of(self._folder)
 
     def _begin(self, manifest: Manifest) -> None:
         check_not_dropping(manifest, self._space.key)

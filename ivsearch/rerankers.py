@@ -12,7 +12,7 @@ from ivsearch.encoder_in_use import EncoderInUse
 from ivsearch.encoder_source import absolute_folder, absolute_name, check_remembered, load
 from ivsearch.errors import UsageError
 from ivsearch.settings import Settings
-from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest
+from ivsearch.store.manifest import EncoderSource, manifest_of
 
 
 class Rerankers:
@@ -43,7 +43,7 @@ class Rerankers:
         name, own = absolute_name(wanted.encoder), self._own.source
         row = encoder_row(wanted.encoder)[0]
         kin = row.needs_weights and row.module == encoder_row(own.name)[0].module
-        manifest = read_manifest(self._folder) or Manifest()
+        manifest = manifest_of(self._folder)
         source = manifest.source_of(name) or (dataclasses.replace(own, name=name) if kin else EncoderSource(name))
         return dataclasses.replace(source, weights=absolute_folder(wanted.weights)) if wanted.weights else source
 

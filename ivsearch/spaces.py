@@ -16,7 +16,7 @@ from ivsearch.errors import LibraryBusy, UsageError
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.coverage import clip_starts, count_media, encoded_media
 from ivsearch.store.index_writer import WISHES, Wishes
-from ivsearch.store.manifest import EncoderSource, Manifest, read_manifest, write_manifest
+from ivsearch.store.manifest import EncoderSource, Manifest, manifest_of, write_manifest
 from ivsearch.store.reencoding_state import read_state
 from ivsearch.store.refresh import save_index
 from ivsearch.store.room import bytes_below
@@ -115,14 +115,14 @@ def back(folder: Path, catalog: Catalog, wishes: Wishes = WISHES) -> Space:
     """Makes searches use the Space they used before the last switch. Raises UsageError when there is none, or when
     Media have come since that have no vectors there."""
     with writers_turn(folder, catalog):
-        previous = (read_manifest(folder) or Manifest()).previous
+        previous = manifest_of(folder).previous
         if previous is None:
             raise UsageError("no other space was used before: `ivsearch spaces` lists those there are")
         return _use(folder, catalog, previous.key, wishes, anyway=False)
 
 
 def _use(folder: Path, catalog: Catalog, wanted: str, wishes: Wishes, *, anyway: bool) -> Space:
-    manifest = read_manifest(folder) or Manifest()
+    manifest = manifest_of(folder)
     state = find_space(list_spaces(folder, catalog, manifest), wanted)
     check_not_dropping(manifest, state.key)
     assert state.space is not None  # only those being dropped have none
@@ -152,7 +152,7 @@ def drop(folder: Path, catalog: Catalog, wanted: str) -> str:
     points at a file that is gone, and ``verify`` says what is left to do.
     """
     with writers_turn(folder, catalog):
-        manifest = read_manifest(folder) or Manifest()
+        manifest = manifest_of(folder)
         state = find_space(droppable(folder, catalog, manifest), wanted)
         if state.is_active:
             raise UsageError(

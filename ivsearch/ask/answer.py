@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 from ivsearch.ask.chat import ChatModel
 from ivsearch.ask.citations import Checked, check_sentence, denial_in, without_names
@@ -53,6 +54,21 @@ class Manner:
     filters: Filters = field(default_factory=Filters)
     verify: Verify = Verify.ENCODER
     unsupported: Unsupported = Unsupported.WITHHOLD
+
+
+Way = TypeVar("Way", bound=StrEnum)
+
+
+def manner_of(k: int, filters: Filters, verify: str, unsupported: str) -> Manner:
+    """A Manner from the names of its ways. Raises UsageError for one that there is not."""
+    return Manner(k, filters, _named(Verify, verify), _named(Unsupported, unsupported))
+
+
+def _named(ways: type[Way], wanted: str) -> Way:
+    known = [way.value for way in ways]
+    if wanted not in known:
+        raise UsageError(f"unknown way {wanted!r} to answer; known: {', '.join(known)}")
+    return ways(wanted)
 
 
 def answer_question(

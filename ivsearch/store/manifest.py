@@ -76,6 +76,11 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise
 
 
+def manifest_of(folder: Path) -> Manifest:
+    """As ``read_manifest``; one that says nothing where there is no library yet."""
+    return read_manifest(folder) or Manifest()
+
+
 def check_manifest(folder: Path) -> Iterator[str]:
     """What is wrong with the manifest and its copy. Raises LibraryTooNew."""
     for path in (folder / NAME, folder / COPY):
@@ -89,7 +94,7 @@ def check_manifest(folder: Path) -> Iterator[str]:
 
 def unfinished_drops(folder: Path) -> Iterator[str]:
     """Spaces whose dropping was stopped half-way, in words."""
-    for key in (read_manifest(folder) or Manifest()).dropping:
+    for key in manifest_of(folder).dropping:
         yield f"the space {key} is dropped only in part; `ivsearch spaces drop {key}` ends it"
 
 

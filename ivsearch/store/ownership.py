@@ -12,7 +12,7 @@ from uuid import uuid4
 from ivsearch.errors import LibraryDamaged, UsageError
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.engine import parsed, without_password
-from ivsearch.store.manifest import Manifest, read_manifest, write_manifest
+from ivsearch.store.manifest import manifest_of, write_manifest
 
 FILE = "catalog.db"
 
@@ -20,7 +20,7 @@ FILE = "catalog.db"
 def catalog_place(folder: Path, setting: str) -> str | Path:
     """The URL or file of the Catalog of the library in ``folder``; ``setting`` is empty where nobody names one."""
     try:
-        remembered = (read_manifest(folder) or Manifest()).catalog
+        remembered = manifest_of(folder).catalog
     except LibraryDamaged:
         remembered = ""
     return setting or remembered or folder / FILE
@@ -40,7 +40,7 @@ def open_catalog(folder: Path, place: str | Path) -> Catalog:
 
 def claim(folder: Path, catalog: Catalog) -> None:
     """Makes the Catalog that of the library in ``folder``, and remembers where it is. Only for the one writer."""
-    manifest = read_manifest(folder) or Manifest()
+    manifest = manifest_of(folder)
     wanted = dataclasses.replace(
         manifest,
         library_id=manifest.library_id or catalog.library_id() or uuid4().hex,
@@ -60,7 +60,7 @@ def remembered_as(catalog: Catalog, folder: Path) -> str:
 
 def _check(folder: Path, place: str | Path, catalog: Catalog) -> None:
     try:
-        manifest = read_manifest(folder) or Manifest()
+        manifest = manifest_of(folder)
     except LibraryDamaged:
         return  # its id cannot be known; whoever needs the manifest says so
     owner = catalog.library_id()

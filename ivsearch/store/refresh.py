@@ -17,7 +17,7 @@ from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.clip_rows import ClipRows, rows_in_memory
 from ivsearch.store.index_plan import IndexKind
 from ivsearch.store.index_writer import WISHES, Wishes, save
-from ivsearch.store.manifest import Manifest, read_manifest
+from ivsearch.store.manifest import Manifest, manifest_of
 from ivsearch.store.vector_index import UNKNOWN_VERSION, VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
@@ -63,7 +63,7 @@ def save_index(folder: Path, catalog: Catalog, space: Space, wishes: Wishes = WI
     Media that cannot be read are left out of it; whoever opens it tries them again and says what is missing. What
     ``wishes`` leave open is as it was last asked for in this library.
     """
-    wishes = _as_asked(wishes, read_manifest(folder) or Manifest())
+    wishes = _as_asked(wishes, manifest_of(folder))
     index, stamp = VectorIndex.load_to_write(folder / "index", space, upkeep=wishes.upkeep)
     vectors = VectorStore(folder / "vectors", space)
     missing = _reduce(index, stamp, catalog)

@@ -50,7 +50,7 @@ MANY_K, MANY_POWER = 10, 0.1
 MOST_SHARE, MET_ROWS = 0.9, 1000
 
 
-class Unreadable(Exception):
+class _Unreadable(Exception):
     """A file of the current generation is not there, or not as it was written."""
 
 
@@ -230,7 +230,7 @@ class VectorIndex:
         """
         try:
             opened = cls._current(folder / space.key, space, upkeep)
-        except (Unreadable, ValueError):
+        except (_Unreadable, ValueError):
             opened = None
         return opened or (cls(space, upkeep), None)
 
@@ -242,7 +242,7 @@ class VectorIndex:
         folder = folder / space.key
         try:
             opened = cls._current(folder, space, upkeep)
-        except Unreadable:
+        except _Unreadable:
             opened = None
             _set_aside_damaged(folder)
         except ValueError:
@@ -253,7 +253,7 @@ class VectorIndex:
     @classmethod
     def _current(cls, folder: Path, space: Space, upkeep: Upkeep) -> tuple[VectorIndex, ClipStamp] | None:
         """None when there is none of this width. Raises ValueError when the table that names its files cannot be read,
-        Unreadable when one of them cannot."""
+        _Unreadable when one of them cannot."""
         for _ in range(ATTEMPTS):
             generation = read_current(folder)
             if generation is None or generation.dim != space.dim:
@@ -264,7 +264,7 @@ class VectorIndex:
                 # Perhaps a writer has just replaced it; then there is another by now.
                 if _still(folder, generation):
                     break
-        raise Unreadable
+        raise _Unreadable
 
     @classmethod
     def _opened(
