@@ -20,6 +20,8 @@ SIGNS = {"+": 1.0, "-": -1.0}
 _WEIGHT = re.compile(r"(\d+(?:\.\d+)?|\.\d+):\s*(\S.*)", re.DOTALL)
 # A lone text may begin with a time, a proportion or a title: 12:30 news, 16:9, 2001: a space odyssey.
 _WEIGHS_ALONE = re.compile(r"(\d+(\.\d+)?|\.\d+):[^\s\d]")
+# Looks like a weight, and is none that is known.
+_ODD_WEIGHT = re.compile(r"([+-]?(?:\d[\d.,]*(?:e[+-]?\d+)?|nan|inf|infinity)):\S.*", re.DOTALL | re.IGNORECASE)
 _CLIP = re.compile(r"clip:(\d+)(?:@([\d:.hms]+)-([\d:.hms]+))?")
 
 
@@ -101,6 +103,11 @@ def _alone(words: Sequence[str]) -> Term:
 
 def _weighted(text: str, sign: float) -> Term:
     match = _WEIGHT.fullmatch(text)
+    if match is None and (odd := _ODD_WEIGHT.fullmatch(text)) is not None:
+        raise UsageError(
+            f"{odd[1]!r} is no weight: write it as 2: or 0.5:, above 0 and at most 1000. To search for these words, write "
+            f"text:{text}"
+        )
     weight, text = (float(match[1]), match[2]) if match else (1.0, text)
     if weight == 0:
         raise UsageError(f"{text!r} has the weight 0: leave it out, or write - before it to have less of it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,11 @@ def test_a_file_whose_name_has_a_region_is_that_file(tmp_path: Path) -> None:
         (["-"], "nothing stands after '-'"),
         (["-", "snow"], "say also what to look for: there is only what to leave out"),
         (["0:snow"], "'snow' has the weight 0"),
+        *(
+            (["dog", "+", f"{odd}:snow"], f"{re.escape(repr(odd))} is no weight: write it as 2: or 0.5:")
+            for odd in ("1e9", "nan", "inf", "-1", "+2", "1,5", "NaN", "-1e3")
+        ),
+        (["dog", "+", "1,5:snow"], "To search for these words, write text:1,5:snow"),
         (["dog", "+", "0:snow"], "'snow' has the weight 0: leave it out, or write - before it"),
         (["dog", "+", "2000:snow"], "cannot weigh 2000: weights are above 0, at most 1000"),
         (["dog", "+", "no.jpg"], r"no\.jpg: no such file. To search for these words, write text:no\.jpg"),
