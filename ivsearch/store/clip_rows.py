@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivsearch.store.files import sync_folder
+from ivsearch.store.machine_memory import memory_bytes
 
 WORD_BYTES = 8
-# A row that is touched brings its neighbours, 64 KiB on Linux: at most a gigabyte is ours at a time.
-RESIDENT_ROWS = 16_384
+# Of the memory that this process may use, so much may be rows that it touched. More than one file is rarely open.
+RESIDENT_SHARE = 0.125
+FAULT_BYTES = 65_536  # a row that is touched brings its neighbours on Linux
 CHECK_ROWS = 16_384  # rows looked at together where all are: some tens of megabytes
 
 
@@ -36,15 +38,17 @@ class Taken:
 @dataclass(slots=True, eq=False)
 class Mapping:
     """Keeps the part of a mapped file that counts as this process's memory small: what was touched stays in the
-    system's cache, but is let go of here after so many rows."""
+    system's cache, but is let go of here after ``at_most`` rows. To touch it again costs a page fault a row, twice
+    the time of scoring it."""
 
     pages: mmap.mmap
+    at_most: int
     rows: int = 0
 
     def touched(self, rows: int) -> None:
         """Threads may count wrongly together; it does no harm."""
         self.rows += rows
-        if self.rows > RESIDENT_ROWS:
+        if self.rows > self.at_most:
             self.rows = 0
             if hasattr(mmap, "MADV_DONTNEED"):
                 self.pages.madvise(mmap.MADV_DONTNEED)
@@ -124,7 +128,10 @@ def mapped(path: Path, n: int, dim: int) -> ClipRows:
         return ClipRows(ids, np.empty((0, width), np.uint64), dim)
     with rows_file(path).open("rb") as file:
         pages = mmap.mmap(file.fileno(), n * width * WORD_BYTES, access=mmap.ACCESS_READ)
-    return ClipRows(ids, np.frombuffer(pages, np.uint64).reshape(n, width), dim, Mapping(pages))
+    share_bytes = memory_bytes() * RESIDENT_SHARE
+    # A file that fits the share never has to be let go of.
+    mapping = Mapping(pages, int(share_bytes / FAULT_BYTES)) if len(pages) > share_bytes else None
+    return ClipRows(ids, np.frombuffer(pages, np.uint64).reshape(n, width), dim, mapping)
 
 
 def append(path: Path, n: int, batches: Iterator[ClipRows]) -> int:
