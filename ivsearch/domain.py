@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+# ---- what a Library holds ----
+
 MediaId = str
 """Content fingerprint of a Media: lower-case hexadecimal, 32 digits."""
 
@@ -121,6 +123,28 @@ class FrameVectors:
         return self.sample_pts_s[self.kept]
 
 
+class Modality(StrEnum):
+    """What of a Media can be found: its pictures, or words by where they come from."""
+
+    PICTURE = "picture"
+    SUBTITLE = "subtitle"
+    SPEECH = "speech"
+    SCREEN = "screen"
+    """Words in the picture, read by OCR."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """Words written or said in ``[start_s, end_s)`` of a Media; in an image, at 0."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+# ---- what is asked ----
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
     """Which Media a Query looks at. ``paths`` are globs; a Media passes when any of its paths does."""
@@ -192,6 +216,30 @@ class Query:
     after_clip: int | None = None
 
 
+class Only(StrEnum):
+    """What a search looks at, when not at everything."""
+
+    TEXT = "text"
+    PICTURE = "picture"
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """The best ``depth`` hits of a search are judged again by a second, stronger encoder.
+
+    ``weights`` empty: those the library has used for it, else the library's, of an encoder of its kind. ``itm``: by its
+    image-text matching head (experimental, texts only) instead of the cosine in its Space.
+    """
+
+    encoder: str
+    weights: str = ""
+    depth: int = 20
+    itm: bool = False
+
+
+# ---- what is found ----
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """What a Hit shows, in another file: the same Media under another path, or a near-duplicate in another Media that
@@ -201,32 +249,6 @@ class Copy:
     media_id: MediaId
     start_s: float
     end_s: float
-
-
-class Modality(StrEnum):
-    """What of a Media a query found."""
-
-    PICTURE = "picture"
-    SUBTITLE = "subtitle"
-    SPEECH = "speech"
-    SCREEN = "screen"
-    """Words in the picture, read by OCR."""
-
-
-class Only(StrEnum):
-    """What a search looks at, when not at everything."""
-
-    TEXT = "text"
-    PICTURE = "picture"
-
-
-@dataclass(frozen=True, slots=True)
-class TextLine:
-    """Words written or said in ``[start_s, end_s)`` of a Media; in an image, at 0."""
-
-    start_s: float
-    end_s: float
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,20 +329,6 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Reranking:
-    """The best ``depth`` hits of a search are judged again by a second, stronger encoder.
-
-    ``weights`` empty: those the library has used for it, else the library's, of an encoder of its kind. ``itm``: by its
-    image-text matching head (experimental, texts only) instead of the cosine in its Space.
-    """
-
-    encoder: str
-    weights: str = ""
-    depth: int = 20
-    itm: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Hits:
     """The answer to one Query in one Space, best first. Behaves as a sequence of Hit.
 
@@ -342,6 +350,9 @@ class Hits:
 
     def __getitem__(self, index: int) -> Hit:
         return self.hits[index]
+
+
+# ---- what is said, and shown for it ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,6 +464,9 @@ class Turn:
     question: str
     answer: str
     aim: Aim = Aim.ANSWER
+
+
+# ---- what indexing did ----
 
 
 class Outcome(StrEnum):
