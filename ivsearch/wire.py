@@ -49,8 +49,7 @@ def moment(noun: Moment) -> dict[str, Any]:
 
 def hit(noun: Hit) -> dict[str, Any]:
     """``likely`` only where it can be told, ``copies`` only where there are any, ``retrieval_score`` only where the hit
-    was ranked again, ``steps`` only of a sequence,
-    ``contributions`` only where words were looked at, too."""
+    was ranked again, ``steps`` only of a sequence, ``contributions`` only where words were looked at, too."""
     again = {} if noun.retrieval_score is None else {"retrieval_score": round(noun.retrieval_score, SCORE_DIGITS)}
     return {
         "rank": noun.rank,
