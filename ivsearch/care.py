@@ -18,6 +18,8 @@ from ivsearch.spaces import filling_command, unknown_vectors
 from ivsearch.store import forgetting
 from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.checks import DANGLING, UNLISTED
+from ivsearch.store.compaction import Compacted
+from ivsearch.store.compaction import compact as compact_space
 from ivsearch.store.files import set_aside, set_aside_copy
 from ivsearch.store.generation import COPY, CURRENT, check_generation, mend_tables
 from ivsearch.store.index_writer import WISHES, Wishes
@@ -67,6 +69,20 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path], wishes: Wishes
         for space in catalog.spaces():
             save_index(folder, catalog, space, wishes)
     return [Removed(row.path, row.media_id) for row in gone]
+
+
+def compact(folder: Path, catalog: Catalog) -> list[Compacted]:
+    """Frees the room of vectors that nothing needs, Space by Space. Vectors without a row that the next ``index`` may
+    take up are kept: of Media that the Catalog knows or that have thumbnails, which forgotten ones have not."""
+    thumbs = Thumbs(folder / "thumbs")
+    with writers_turn(folder, catalog):
+        forgetting.end(folder, catalog)
+
+        def is_of_use(media_id: MediaId) -> bool:
+            return thumbs.has(media_id) or bool(catalog.media([media_id]))
+
+        spaces = catalog.spaces()
+        return [compact_space(VectorStore(folder / "vectors", space), catalog, is_of_use) for space in spaces]
 
 
 def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:

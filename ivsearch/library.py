@@ -41,6 +41,7 @@ from ivsearch.searching import Searching
 from ivsearch.settings import Settings, bytes_in, load_settings
 from ivsearch.spaces import SpaceState
 from ivsearch.store.catalog import Catalog
+from ivsearch.store.compaction import Compacted
 from ivsearch.store.files import sync_folder
 from ivsearch.store.generation import IndexShape, shape_of
 from ivsearch.store.index_plan import IndexKind
@@ -300,15 +301,17 @@ class Library:
 
         return explain(hits, self.searcher())
 
-    def why_not(self, query: Query, path: str | Path, *, k: int = 10, only: Only | None = None) -> Absence:
+    def why_not(
+        self, query: Query, path: str | Path, *, k: int = 10, per_media: int | None = None, only: Only | None = None
+    ) -> Absence:
         """Why a file is not among the k hits of ``find``: not indexed, skipped, filtered out, a copy, or what matches
         better. Raises UsageError for a query of steps."""
         from ivsearch.search.explain import why_not
 
-        def find(k: int, per_media: int) -> Hits:
+        def find(k: int, per_media: int | None) -> Hits:
             return self.find(query, k=k, per_media=per_media, only=only)
 
-        return why_not(query, Path(os.path.abspath(path)), k, self.searcher(), find, only=only)
+        return why_not(query, Path(os.path.abspath(path)), k, per_media, self.searcher(), find, only=only)
 
     def searcher(self) -> Search:
         """What searches: opened once, and anew when the library has changed since."""
@@ -411,6 +414,11 @@ class Library:
         self._make()
         self._searching.forget()
         return care.remove(self.folder, self.catalog, _absolute(paths), self._wishes())
+
+    def compact(self) -> list[Compacted]:
+        """Frees the room of vectors that nothing needs: of files that were forgotten, or read anew. Searches go on
+        meanwhile. Raises LibraryError where there is no room for a copy of a segment, LibraryBusy."""
+        return care.compact(self.folder, self.catalog)
 
     def stats(self) -> Stats:
         return measure(self.folder, self.catalog, self.manifest().active)

@@ -29,6 +29,7 @@ VERBS = {
     "caption": "Say in words what images show.",
     "spaces": "Change to another encoder without a break, and back.",
     "reindex": "Build the vector index anew, as size and memory ask for.",
+    "compact": "Free the room that forgotten files still take.",
     "stats": "What the library holds.",
     "rm": "Forget files (the files themselves stay).",
     "verify": "Check everything the library has on disk.",

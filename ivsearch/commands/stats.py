@@ -32,6 +32,7 @@ def command(library: str | None, as_json: bool) -> None:
             **({"catalog": stats.catalog} if stats.catalog else {}),
             "catalog_bytes": stats.catalog_bytes,
             "vector_bytes": stats.vector_bytes,
+            "dead_bytes": stats.dead_bytes,
             "index_bytes": stats.index_bytes,
             "thumb_bytes": stats.thumb_bytes,
             "visual_token_bytes": stats.visual_token_bytes,
@@ -54,6 +55,9 @@ def command(library: str | None, as_json: bool) -> None:
         f"index {size(stats.index_bytes)}, thumbnails {size(stats.thumb_bytes)}"
         + (f", visual tokens {size(stats.visual_token_bytes)}" if stats.visual_token_bytes else "")
     )
+    if stats.wants_compaction:
+        dead = size(stats.dead_bytes)
+        click.echo(f"dead      {dead} of the vectors are of no use any more: `ivsearch compact` frees them")
     if stats.catalog:
         click.echo(f"catalog   {printable(stats.catalog)}")
     for each in stats.skipped:

@@ -6,7 +6,7 @@ SQLite in WAL mode by default, or PostgreSQL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -278,6 +278,26 @@ class Catalog:
         with self.reader.begin() as connection:
             rows = connection.execute(query.order_by(encoding.media_id).limit(limit))
             return {row.media_id: encoding_of(row) for row in rows}
+
+    def move_records(self, space: Space, records: Mapping[MediaId, Record]) -> None:
+        """Notes that the vectors of these Media are elsewhere now, in one transaction."""
+        row = tables.encoding.c
+        here = (row.space_key == space.key, row.media_id == sa.bindparam("of_media"))
+        moved = (
+            sa.update(tables.encoding).where(*here).values(segment=sa.bindparam("to"), offset_bytes=sa.bindparam("at"))
+        )
+        places = [
+            {"of_media": media_id, "to": record.segment, "at": record.offset_bytes}
+            for media_id, record in records.items()
+        ]
+        if places:
+            with self.writer.begin() as connection:
+                connection.execute(moved, places)
+
+    def vector_bytes(self) -> int:
+        """What the records of all Encodings take."""
+        with self.reader.begin() as connection:
+            return int(connection.scalar(sa.select(sa.func.sum(tables.encoding.c.size_bytes))) or 0)
 
     def clip_stamp(self, space: Space) -> ClipStamp:
         """Read in constant time, however many Clips there are."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -17,7 +17,7 @@ from threading import Lock
 from ivsearch.domain import FrameVectors, MediaId, Space
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Record
-from ivsearch.store.files import sync_folder
+from ivsearch.store.files import replace_file, sealed, sync_folder, unsealed
 from ivsearch.store.record_bytes import Contents, Facts, header_of, pack, places, unpack
 
 SEGMENT_BYTES = 1 << 30
@@ -84,9 +84,14 @@ class VectorStore:
         """The whole record, read from disk. Raises LibraryDamaged as ``read`` does."""
         path = self.folder / record.segment
         try:
-            with path.open("rb") as file:
-                file.seek(record.offset_bytes)
-                blob = file.read(record.size_bytes)
+            try:
+                blob = self._bytes_of(record)
+            except FileNotFoundError:
+                # Compacted since whoever asks read its row.
+                moved = read_moved(path).get(record.offset_bytes)
+                if moved is None:
+                    raise
+                blob = self._bytes_of(Record(*moved, record.size_bytes))
         except OSError as error:
             raise LibraryDamaged(f"cannot read vectors: {error}; run `ivsearch verify`") from error
         try:
@@ -95,6 +100,11 @@ class VectorStore:
             raise LibraryDamaged(
                 f"{path} at byte {record.offset_bytes}: {error}; run `ivsearch repair`, then `ivsearch index` again"
             ) from error
+
+    def _bytes_of(self, record: Record) -> bytes:
+        with (self.folder / record.segment).open("rb") as file:
+            file.seek(record.offset_bytes)
+            return file.read(record.size_bytes)
 
     def segments(self) -> list[str]:
         """Names of the segment files, oldest first."""
@@ -118,7 +128,7 @@ class VectorStore:
         segments = self.segments()
         if segments and (self.folder / segments[-1]).stat().st_size < SEGMENT_BYTES:
             return segments[-1]
-        return f"{int(segments[-1].removesuffix('.seg')) + 1 if segments else 1:06d}.seg"
+        return next_segment(segments)
 
 
 def glance(path: Path) -> Iterator[Found]:
@@ -133,3 +143,23 @@ def glance(path: Path) -> Iterator[Found]:
                 continue
             record = Record(path.name, place.start, place.stop - place.start)
             yield Found(header["media_id"], record, header.get("sampling", ""))
+
+
+def next_segment(segments: Sequence[str]) -> str:
+    """The name after those of ``segments``, oldest first."""
+    return f"{int(segments[-1].removesuffix('.seg')) + 1 if segments else 1:06d}.seg"
+
+
+def write_moved(segment: Path, moved: Mapping[Record, Record]) -> None:
+    """Notes where the records of a segment file are that is about to go."""
+    places = {str(old.offset_bytes): [new.segment, new.offset_bytes] for old, new in moved.items()}
+    replace_file(segment.with_suffix(".moved"), sealed({"moved": places}))
+
+
+def read_moved(segment: Path) -> dict[int, tuple[str, int]]:
+    """Offset → the segment and offset that the record there was moved to; empty when none was."""
+    try:
+        table = unsealed(segment.with_suffix(".moved").read_bytes())["moved"]
+        return {int(offset): (str(name), int(at)) for offset, (name, at) in table.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -174,12 +174,20 @@ def test_rm_verify_and_repair(run: Run, folder: Path, tmp_path: Path) -> None:
     assert "pet.jpg" not in run("search", "a cat", "--library", copy).out
     done = run("rm", pet, "--library", copy)
     assert done.code == 1 and "nothing of that is in the library" in done.err
+    assert "`ivsearch compact` frees them" not in run("stats", "--library", copy).out
     index = next((copy / "index").rglob("*.rows"))
     index.write_bytes(index.read_bytes()[:-5])
     done = run("verify", "--library", copy)
     assert done.code == 1 and "holds fewer than" in done.out
     assert "anew" in run("repair", "--library", copy).out
     assert run("verify", "--library", copy).code == 0
+    run("rm", Path(pet).parent, "--library", copy)
+    dead = json.loads(run("stats", "--library", copy, "--json").out)["dead_bytes"]
+    assert dead == sum(path.stat().st_size for path in (copy / "vectors").rglob("*.seg")) > 0
+    assert "of the vectors are of no use any more: `ivsearch compact` frees them" in run("stats", "--library", copy).out
+    (compacted,) = json.loads(run("compact", "--library", copy, "--json").out)["spaces"]
+    assert (compacted["before_bytes"], compacted["after_bytes"]) == (dead, 0)
+    assert ": freed 0 B, 0 B are left" in run("compact", "--library", copy).out
     assert run("repair", "--library", copy).out == "nothing to mend\n"
 
 
@@ -210,14 +218,24 @@ def test_nothing_touches_the_network(
     assert run("doctor", "--library", folder).code == 0
 
 
+# Commits after every file, and not only after two seconds, in which a fast machine may be through with all of them.
+AT_ONCE = """
+from ivsearch import ingest
+from ivsearch.commands.main import main
+ingest.COMMIT_MEDIA = 1
+main()
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter on Windows")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_runs_keep_what_is_done(run: Run, sample_media: Path, tmp_path: Path, number: int) -> None:
     library = tmp_path / "library"
+    short, long = sample_media / "pet.jpg", sample_media / "compilation.mp4"
     # Whoever started the tests may ignore SIGINT, and ivsearch would inherit that; SIGTERM must work also then.
     before = signal.signal(signal.SIGINT, signal.default_int_handler if number == signal.SIGINT else signal.SIG_IGN)
     with subprocess.Popen(
-        [sys.executable, "-m", "ivsearch", "index", sample_media, "--library", library, "--jsonl", "--fps", "10"],
+        [sys.executable, "-c", AT_ONCE, "index", short, long, "--library", library, "--jsonl", "--fps", "10"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -230,11 +248,12 @@ def test_interrupted_runs_keep_what_is_done(run: Run, sample_media: Path, tmp_pa
         _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert err.strip() == "ivsearch: interrupted; finished files are kept"
-    assert first["status"] == "indexed"
+    assert (first["path"], first["status"]) == (str(short), "indexed")
     assert run("verify", "--library", library).code == 0
     assert run("search", "a thing", "--library", library, "--min-likely", "0").code == 0
     # At a tenth of the rate: that runs go on where they stopped is what the kills show.
-    assert run("index", "--fps", "1", "--library", library).code == 0
+    done = run("index", "--fps", "1", "--library", library, "--json")
+    assert done.code == 0 and str(long) in {each["path"] for each in json.loads(done.out)["files"]}
 
 
 def test_a_video_is_no_image_to_search_by(run: Run, folder: Path, sample_media: Path) -> None:

@@ -1,0 +1,144 @@
+"""Compaction: segments written anew without the records that nothing needs, so that the room of those is free again.
+
+One old segment after another. What is needed of it is copied behind what was copied before, its checksum looked at, and
+fsynced; where each record went is written beside, for readers that know the old places; one transaction switches the
+rows; then the old file goes. Whoever is stopped leaves either copies that no row names, or an old file that none does:
+the next compaction frees both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ivsearch.domain import MediaId, Space
+from ivsearch.errors import LibraryError
+from ivsearch.store.catalog import Catalog, Encoding, Record
+from ivsearch.store.files import sync_folder
+from ivsearch.store.vector_store import SEGMENT_BYTES, VectorStore, glance, next_segment, write_moved
+
+SPARE_BYTES = 16 << 20
+"""Left free: the catalog writes, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What became of the vectors of a Space."""
+
+    space: Space
+    before_bytes: int
+    after_bytes: int
+
+
+def compact(
+    vectors: VectorStore,
+    catalog: Catalog,
+    is_of_use: Callable[[MediaId], bool],
+    free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+) -> Compacted:
+    """Frees what no row needs of the vectors of one Space. Only for the one writer.
+
+    ``is_of_use``: whether the next run may take up the vectors of a Media that has no row in this Space. Raises
+    LibraryError where there is not enough room for a segment's copy, LibraryDamaged for a record that does not fit its
+    checksum; what was compacted before stays.
+    """
+    folder = vectors.folder
+    before_bytes = _size_of(vectors)
+    for path in folder.glob("*.moved"):
+        path.unlink()
+    encodings = catalog.encodings(vectors.space)
+    needed: dict[str, list[Encoding | Record]] = {}
+    for encoding in encodings.values():
+        needed.setdefault(encoding.record.segment, []).append(encoding)
+    for record in _of_use(vectors, encodings, is_of_use):
+        needed.setdefault(record.segment, []).append(record)
+    segments = _filled(vectors)
+    copy = _Copy(vectors)
+    for segment in segments:
+        kept = sorted(needed.get(segment, []), key=lambda each: _record_of(each).offset_bytes)
+        kept_bytes = sum(_record_of(each).size_bytes for each in kept)
+        if kept_bytes == (folder / segment).stat().st_size:
+            continue
+        lacking = kept_bytes + SPARE_BYTES - free_bytes(folder)
+        if lacking > 0:
+            raise LibraryError(
+                f"to write {folder / segment} anew takes {kept_bytes + SPARE_BYTES:,} bytes, {lacking:,} more than are "
+                "free: make room there and run `ivsearch compact` again"
+            )
+        moved = {_record_of(each): copy.add(_record_of(each)) for each in kept}
+        copy.sync()
+        write_moved(folder / segment, moved)
+        of_rows = [each for each in kept if isinstance(each, Encoding)]
+        catalog.move_records(vectors.space, {each.media_id: moved[each.record] for each in of_rows})
+        (folder / segment).unlink()
+    sync_folder(folder)
+    return Compacted(vectors.space, before_bytes, _size_of(vectors))
+
+
+def _filled(vectors: VectorStore) -> list[str]:
+    """Segments with anything in them. Of the others, which earlier compactions left, only the last is kept."""
+    segments = vectors.segments()
+    empty = [segment for segment in segments if not (vectors.folder / segment).stat().st_size]
+    for segment in empty:
+        if segment != segments[-1]:
+            (vectors.folder / segment).unlink()
+    return [segment for segment in segments if segment not in empty]
+
+
+class _Copy:
+    """New segments, one after another, with numbers that no segment had before."""
+
+    def __init__(self, vectors: VectorStore) -> None:
+        self._vectors = vectors
+        self._segment = ""
+
+    def add(self, record: Record) -> Record:
+        """Raises LibraryDamaged, OSError (disk full)."""
+        path = self._open()
+        if path.stat().st_size >= SEGMENT_BYTES:
+            self.sync()
+            self._segment = ""
+            path = self._open()
+        self._vectors.contents(record)
+        with (self._vectors.folder / record.segment).open("rb") as source, path.open("ab") as target:
+            source.seek(record.offset_bytes)
+            offset = target.tell()
+            target.write(source.read(record.size_bytes))
+        return Record(path.name, offset, record.size_bytes)
+
+    def sync(self) -> None:
+        with self._open().open("ab") as file:
+            os.fsync(file.fileno())
+        sync_folder(self._vectors.folder)
+
+    def _open(self) -> Path:
+        # Also where nothing is to be copied: numbers go on, so that no old place is ever that of another record.
+        if not self._segment:
+            segments = self._vectors.segments()
+            is_empty = bool(segments) and not (self._vectors.folder / segments[-1]).stat().st_size
+            self._segment = segments[-1] if is_empty else next_segment(segments)
+            (self._vectors.folder / self._segment).touch()
+        return self._vectors.folder / self._segment
+
+
+def _of_use(
+    vectors: VectorStore, encodings: Mapping[MediaId, Encoding], is_of_use: Callable[[MediaId], bool]
+) -> Iterator[Record]:
+    """The newest record of each Media and sampling that has no row, and may be taken up."""
+    newest: dict[tuple[MediaId, str], Record] = {}
+    for segment in vectors.segments():
+        for found in glance(vectors.folder / segment):
+            if found.media_id not in encodings and found.sampling and is_of_use(found.media_id):
+                newest[found.media_id, found.sampling] = found.record
+    yield from newest.values()
+
+
+def _record_of(needed: Encoding | Record) -> Record:
+    return needed.record if isinstance(needed, Encoding) else needed
+
+
+def _size_of(vectors: VectorStore) -> int:
+    return sum((vectors.folder / segment).stat().st_size for segment in vectors.segments())
