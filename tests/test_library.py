@@ -545,11 +545,11 @@ def test_a_path_that_is_not_there_is_not_remembered(library: Library, media: Pat
 def test_one_long_video_does_not_take_all_places(
     library: Library, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ivsearch.search import search
+    from ivsearch.search import retrieve
 
     # Four files, and at first only one clip is asked for: it has to ask again until there are enough files.
-    monkeypatch.setattr(search, "MIN_CLIPS", 1)
-    monkeypatch.setattr(search, "CLIPS_PER_HIT", 0)
+    monkeypatch.setattr(retrieve, "MIN_CLIPS", 1)
+    monkeypatch.setattr(retrieve, "CLIPS_PER_HIT", 0)
     assert len(names(library, "a cat", k=4)) == 4
 
 

@@ -36,6 +36,7 @@ from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.diversity import diversify
 from ivsearch.search.duplicates import Copies, copied_in, fold
 from ivsearch.search.refine import FoundSpan, Refinement, refine
+from ivsearch.search.retrieve import retrieve
 from ivsearch.search.sequence import Step, sequences
 from ivsearch.search.terms import check_terms, terms_of
 from ivsearch.search.wording import READABLE
@@ -48,15 +49,6 @@ from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
 
-# Clips taken from the index for every hit wanted: enough for the refinement to reorder them, and for many Clips
-# of one Media to collapse into one hit.
-CLIPS_PER_HIT = 20
-MIN_CLIPS = 400
-# As many more are looked at first where there is a filter: enough for one that a tenth of the library passes.
-WIDER = 10
-# Media whose frame vectors are read: those of the best Clips. Reading an hour of frames takes a millisecond or more.
-MEDIA_PER_HIT = 10
-MIN_MEDIA = 150
 # Of Media that filters leave out, so many of the best are compared with so many hits, lest a copy be taken for a rival.
 OUTSIDE = 20
 # Hits wanted to differ are chosen from so many, whatever their number: more of them begin with the same ones.
@@ -65,10 +57,9 @@ MMR_DEPTH = 50
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Everything a search reads. ``thumbs``: by which copies are told; without
-    them none are. ``min_likely``: from where on something matches. ``diverse``: how much hits are
-    to differ. ``complaints`` collects damaged Media
-    that were left out."""
+    """Everything a search reads. ``thumbs``: by which copies are told; without them none are. ``min_likely``: from
+    where on something matches. ``diverse``: how much hits are to differ. ``complaints`` collects what was left out:
+    damaged Media, or an index that is not all there."""
 
     catalog: Catalog
     vectors: VectorStore
@@ -100,7 +91,7 @@ class Search:
             return self._find_sequences(query, k, per_media)
         # Every step is handed what the one before found; `found` is the spans of each Media, best first.
         composed = self.compose(query) if vector is None else Composed.of(vector)
-        media_ids = self._retrieve(composed.wanted, query, k)[: max(MIN_MEDIA, k * MEDIA_PER_HIT)]
+        media_ids = retrieve(self.catalog, self.index, composed.wanted, query, k)
         terms = terms_of(query)
         # A Clip is the best answer to its own query, and the one nobody asked for.
         found = self._refine(composed, media_ids, {term.clip_id for term in terms}, self._hubness(terms))
@@ -128,8 +119,7 @@ class Search:
         videos = replace(query, filters=replace(query.filters, kind=MediaKind.VIDEO))
         media_ids: dict[MediaId, None] = {}
         for step in steps:
-            best = self._retrieve(step.composed.wanted, videos, k)
-            media_ids |= dict.fromkeys(best[: max(MIN_MEDIA, k * MEDIA_PER_HIT)])
+            media_ids |= dict.fromkeys(retrieve(self.catalog, self.index, step.composed.wanted, videos, k))
         found = {
             media_id: spans
             for media_id, clips, frames, duration_s in self._read(list(media_ids), exclude=set())
@@ -245,34 +235,6 @@ class Search:
         """Only words are nearer to some pictures than they should be: a picture that is asked for is what it is."""
         gallery = self.gallery() if all(term.text is not None for term in terms) else None
         return None if gallery is None else Hubness(vocabulary_vectors(self.encoder), gallery.usual_hub)
-
-    def _retrieve(self, vector: NDArray[np.float32], query: Query, k: int) -> list[MediaId]:
-        """The Media of the best Clips, best first: at least k of them, if there are so many."""
-        n = max(MIN_CLIPS, k * CLIPS_PER_HIT)
-        while True:
-            clip_ids = self._nearest(vector, query, n)
-            clips = self.catalog.clips(clip_ids)
-            media_ids = list(dict.fromkeys(clips[clip_id].media_id for clip_id in clip_ids if clip_id in clips))
-            if len(media_ids) >= k or len(clip_ids) < n:
-                # A Media without a path has just been replaced or removed; it is forgotten when the run ends.
-                held = self.catalog.media_paths(media_ids)
-                return [media_id for media_id in media_ids if media_id in held]
-            n *= 4  # one long video has taken all the places
-
-    def _nearest(self, vector: NDArray[np.float32], query: Query, n: int) -> list[int]:
-        """Ids of the n best Clips that pass the filters, best first."""
-        filters, after_id = query.filters, query.after_clip or 0
-        if filters == Filters() and not after_id:
-            return self.index.search(vector, n).clip_ids.tolist()
-        # Of a filter that most pass, a list of all that do is long, and most of what is found passes anyway.
-        wide = self.index.search(vector, n * WIDER).clip_ids.tolist()
-        passing = self.catalog.passing_clips(filters, [clip_id for clip_id in wide if clip_id > after_id])
-        found = [clip_id for clip_id in wide if clip_id in passing]
-        if len(found) >= n or len(wide) >= len(self.index):
-            return found[:n]
-        return self.index.search(
-            vector, n, self.catalog.matching_clips(self.encoder.space, filters, after_id)
-        ).clip_ids.tolist()
 
     def _refine(
         self, composed: Composed, media_ids: Sequence[MediaId], exclude: Set[int | None], hubness: Hubness | None

@@ -14,7 +14,7 @@ from ivsearch.clips import pool, span_of
 from ivsearch.domain import Filters, Ingested, MediaKind, Query
 from ivsearch.encode.encoder import Encoder
 from ivsearch.library import Library
-from ivsearch.search.search import Search
+from ivsearch.search.retrieve import nearest
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.refresh import refresh
 from ivsearch.store.vector_index import VectorIndex
@@ -23,22 +23,15 @@ from tests.conftest import library_with
 from tests.store.conftest import SPACE, add
 
 
-class Named:
-    """All that is asked of an encoder here."""
-
-    space = SPACE
-
-
 @pytest.mark.parametrize("wider", [1, 10, 100])
 def test_the_nearest_that_pass(tmp_path: Path, wider: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ivsearch.search.search.WIDER", wider)
+    monkeypatch.setattr("ivsearch.search.retrieve.WIDER", wider)
     catalog, store = Catalog(tmp_path / "catalog.db"), VectorStore(tmp_path / "vectors", SPACE)
     catalog.add_space(SPACE)
     for folder, seeds in (("/a/wide", range(1, 120)), ("/a/narrow", range(120, 128))):
         add(catalog, store, list(seeds), folder)
     index = VectorIndex(SPACE)
     refresh(index, None, catalog, store)
-    search = Search(catalog, store, index, Named())  # type: ignore[arg-type]
 
     clips = catalog.clips_of(SPACE)
     encodings = catalog.encodings(SPACE)
@@ -64,7 +57,7 @@ def test_the_nearest_that_pass(tmp_path: Path, wider: int, monkeypatch: pytest.M
             ),
             reverse=True,
         )
-        found = search._nearest(query, Query("x", filters=filters, after_clip=after), 5)
+        found = nearest(catalog, index, query, Query("x", filters=filters, after_clip=after), 5)
         assert found == [clip_id for _, clip_id in scored[:5]]
     catalog.close()
 
