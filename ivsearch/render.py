@@ -95,7 +95,8 @@ def _explanation_lines(hit: Hit) -> list[str]:
         return [f"{head}: its vectors cannot be read any more"]
     likely = "" if hit.likely is None else f"  likely {100 * hit.likely:.0f} %"
     above = "" if made.percentile is None else f"  above {made.percentile:.0f} % of the library's clips"
-    lines = [f"{head}{likely}{above}", f"      taken off for being near to any word: {made.taken_off:.3f}"]
+    near = "taken off for being near to any word" if made.taken_off >= 0 else "added for being near to few words"
+    lines = [f"{head}{likely}{above}", f"      {near}: {abs(made.taken_off):.3f}"]
     if made.words:
         lines.append(f"      both are about: {', '.join(made.words)}")
     shares = [f"{each.modality.value} {100 * each.share:.0f} %" for each in hit.contributions]

@@ -10,6 +10,7 @@ import click
 
 from ivsearch.commands.options import echo_json, json_option, library_option, opened, readable, seconds, warn
 from ivsearch.domain import Query
+from ivsearch.media.suffixes import IMAGE
 from ivsearch.plain_text import clock
 from ivsearch.render import short_path
 
@@ -57,6 +58,8 @@ def command(
         raise click.UsageError("say what to cut: clip ids or FILE@START-END, or --query TEXT")
     if rank and query is None:
         raise click.UsageError("--rank goes with --query TEXT")
+    if not output:
+        raise click.UsageError("--output has no name: write -o FILE, or -o . for the folder you are in")
     cutouts = _found(query, rank or (1,), library) if query is not None else _named(hits, library)
     # Here, so that `ivsearch cut --help` need not wait for FFmpeg.
     from ivsearch.media.extract import check_target, copied, extract
@@ -112,6 +115,8 @@ def _part(hit: str) -> Cutout | None:
         raise click.UsageError(f"{hit}: the end must come after the start")
     if not Path(match[1]).is_file():
         raise click.UsageError(f"{match[1]}: no such file")
+    if Path(match[1]).suffix.lower() in IMAGE:
+        raise click.UsageError(f"{match[1]} is a picture and has no times: copy it, or write the id of its clip")
     return Cutout(Path(match[1]), start_s, end_s)
 
 

@@ -183,6 +183,7 @@ def command(
             _check_pairs(_kinds(kept.query), given, saved)
             k_given = click.get_current_context().get_parameter_source("k") is not ParameterSource.DEFAULT
             k = k if k_given else kept.k
+            per_media = kept.per_media if per_media is None else per_media
             hits = lib.find_saved(saved, k=k, per_media=per_media, rerank=again, new=new)
         else:
             assert query is not None
@@ -193,7 +194,7 @@ def command(
         hits = lib.explain(hits) if explain else hits
         absence = None
         if why_not is not None:
-            absence = lib.why_not(hits.query, why_not, k=k, only=Only(only) if only else None)
+            absence = lib.why_not(hits.query, why_not, k=k, per_media=per_media, only=Only(only) if only else None)
         warn(lib.searcher().complaints)
         player = lib.settings.player
     if as_json:

@@ -53,14 +53,15 @@ def _explanation(
         scores=tuple(composed.scores(frames.vectors.astype(np.float32)).tolist()),
         words=shared,
         taken_off=off,
-        percentile=None if sample is None else _percentile(hit, composed, sample, gallery),
+        percentile=None if sample is None else _percentile(hit, off, composed, sample, gallery),
     )
 
 
 def _shown(frames: FrameVectors, hit: Hit) -> NDArray[np.float32]:
-    """The unit mean (dim,) of the Moment's frames."""
-    first = max(int(np.searchsorted(frames.pts_s, hit.moment.start_s, side="right")) - 1, 0)
-    last = max(int(np.searchsorted(frames.pts_s, hit.moment.end_s, side="left")), first + 1)
+    """The unit mean (dim,) of the Moment's frames, in a sequence of its first step's."""
+    moment = hit.steps[0] if hit.steps else hit.moment
+    first = max(int(np.searchsorted(frames.pts_s, moment.start_s, side="right")) - 1, 0)
+    last = max(int(np.searchsorted(frames.pts_s, moment.end_s, side="left")), first + 1)
     return unit_mean(frames.vectors[first:last])
 
 
@@ -74,8 +75,8 @@ def _in_both(query: NDArray[np.float32], moment: NDArray[np.float32], gallery: G
     return tuple(vocabulary()[i].english for i in best if both[i] >= ABOUT)
 
 
-def _percentile(hit: Hit, composed: Composed, sample: Sample, gallery: Gallery | None) -> float | None:
-    """None where no Clip of another Media is there to compare with."""
+def _percentile(hit: Hit, off: float, composed: Composed, sample: Sample, gallery: Gallery | None) -> float | None:
+    """None where no Clip of another Media is there to compare with. ``off``: what hubness takes off its Moment."""
     others = sample.owners != hit.media_id
     if not others.any():
         return None
@@ -84,6 +85,8 @@ def _percentile(hit: Hit, composed: Composed, sample: Sample, gallery: Gallery |
         scores = scores - gallery.usual_hub.taken_off(gallery.hubs[others])
     # A re-ranker's score is a cosine of its own Space.
     score: float | None = hit.score if hit.retrieval_score is None else hit.retrieval_score
+    if hit.steps:
+        score = hit.steps[0].score - off
     if hit.contributions and hit.retrieval_score is None:
         picture = (each.score for each in hit.contributions if each.modality is Modality.PICTURE)
         score = next(picture, None)
@@ -93,10 +96,18 @@ def _percentile(hit: Hit, composed: Composed, sample: Sample, gallery: Gallery |
 
 
 def why_not(
-    query: Query, path: Path, k: int, search: Search, find: Callable[[int, int], Hits], *, only: Only | None = None
+    query: Query,
+    path: Path,
+    k: int,
+    per_media: int | None,
+    search: Search,
+    find: Callable[[int, int | None], Hits],
+    *,
+    only: Only | None = None,
 ) -> Absence:
-    """Where a file is for a query, and what keeps it from the first ``k``. ``path``: as in the catalog, absolute;
-    ``find``: (k, hits of one file) → Hits, the search that is asked about, which looked at ``only``.
+    """Where a file is for a query, and what keeps it from the first ``k``, of one file ``per_media`` at most. ``path``:
+    as in the catalog, absolute; ``find``: (k, hits of one file) → Hits, the search that is asked about, which looked at
+    ``only``.
 
     Raises UsageError for what follows what, and for what is new: there not all files have a rank.
     """
@@ -111,18 +122,26 @@ def why_not(
         return Absence(path, "it has no vectors of this encoder yet: run `ivsearch index`")
     if excluding := _excluding(query.filters, row, search):
         return Absence(path, f"left out by {' and '.join(excluding)}")
+    shown = find(k, per_media)
+    last = shown[-1].score if len(shown) >= k else None
+    for hit in shown:
+        found = Absence(path, "", hit.rank, hit.score, hit.likely, hit.moment, last)
+        if hit.media_id == row.media_id and hit.path == path:
+            return replace(found, reason=f"it is among the hits, at rank {hit.rank}")
+        if row.media_id in (hit.media_id, *(copy.media_id for copy in hit.copies)):
+            return replace(found, reason=f"it is a copy of {hit.path} and folded into that hit")
     # One hit a file, so that a rank is a rank among files.
     hits = find(DEPTH, 1)
-    last = hits[k - 1].score if len(hits) >= k else None
     for hit in hits.hits:
-        found = Absence(path, "", hit.rank, hit.score, hit.likely, hit.moment, last)
-        if hit.path != path and any(copy.media_id == row.media_id for copy in hit.copies):
-            return replace(found, reason=f"it is a copy of {hit.path} and folded into that hit")
-        if hit.media_id != row.media_id:
+        if row.media_id not in (hit.media_id, *(copy.media_id for copy in hit.copies)):
             continue
+        found = Absence(path, "", hit.rank, hit.score, hit.likely, hit.moment, last)
+        if search.diverse:
+            return replace(found, reason="others match better, or differ more from what comes before them (--diverse)")
         if hit.rank <= k:
-            return replace(found, reason=f"it is among the hits, at rank {hit.rank}")
-        return replace(found, reason=f"{hit.rank - 1} files match better")
+            return replace(found, reason="more moments of files that match better take its place (--per-media)")
+        files = "1 file matches" if hit.rank == 2 else f"{hit.rank - 1} files match"
+        return replace(found, reason=f"{files} better")
     if query.clip_id is not None:
         return Absence(path, "a clip is no answer to its own query, and the file has no other", last_score=last)
     if only is Only.TEXT and len(hits) < DEPTH:

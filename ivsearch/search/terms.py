@@ -105,8 +105,8 @@ def _weighted(text: str, sign: float) -> Term:
     match = _WEIGHT.fullmatch(text)
     if match is None and (odd := _ODD_WEIGHT.fullmatch(text)) is not None:
         raise UsageError(
-            f"{odd[1]!r} is no weight: write it as 2: or 0.5:, above 0 and at most 1000. To search for these words, write "
-            f"text:{text}"
+            f"{odd[1]!r} is no weight: write it as 2: or 0.5:, above 0 and at most 1000. To search for these words, "
+            f"write text:{text}"
         )
     weight, text = (float(match[1]), match[2]) if match else (1.0, text)
     if weight == 0:

@@ -352,6 +352,14 @@ def test_cut_says_what_to_write(run: Run, folder: Path, arguments: list[str], me
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_what_no_file_can_be_cut_from_or_to(run: Run, sample_media: Path, tmp_path: Path) -> None:
+    done = run("cut", f"{sample_media / 'pet.jpg'}@0-1", "-o", tmp_path / "a.mp4")
+    assert done.code == 2 and "pet.jpg is a picture and has no times: copy it, or write the id of its" in done.err
+    done = run("cut", f"{sample_media / 'call.mp4'}@0-1", "-o", "")
+    assert done.code == 2 and "--output has no name: write -o FILE, or -o . for the folder you are in" in done.err
+    assert list(Path.cwd().iterdir()) == [] and not (tmp_path / "a.mp4").exists()
+
+
 def test_a_cut_file_whose_source_has_gone(run: Run, mini: Encoder, tmp_path: Path) -> None:
     media = tmp_path / "media"
     media.mkdir()

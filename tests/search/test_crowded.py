@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
-from ivsearch.domain import Filters, Ingested, MediaKind, Query
+from ivsearch.domain import Filters, Ingested, MediaKind, Query, Term, Then
 from ivsearch.encode.encoder import Encoder
-from ivsearch.library import Library
+from ivsearch.library import Library, open_library
+from ivsearch.settings import Settings
 from tests.commands.conftest import Run, run  # noqa: F401
 from tests.conftest import library_with
 
@@ -172,6 +173,58 @@ def test_one_of_two_copies_is_folded_into_the_other(crowded: Library, folder: Pa
     reasons = {crowded.why_not(Query("a cat"), folder / name).reason for name in ("pet.jpg", "pet-poor.jpg")}
     assert "it is among the hits, at rank 1" in reasons
     assert any(reason.startswith("it is a copy of ") for reason in reasons)
+
+
+def test_a_copy_that_is_further_down_is_no_reason(crowded: Library, folder: Path) -> None:
+    query = Query("a man on the phone")
+    names = [hit.path.name for hit in crowded.find(query, k=50, per_media=1)]
+    for name in ("pet.jpg", "pet-poor.jpg"):
+        found = crowded.why_not(query, folder / name, k=1)
+        (hit,) = (hit for hit in crowded.find(query, k=50, per_media=1) if hit.path.name.startswith("pet"))
+        assert (found.rank, found.score) == (hit.rank, hit.score) and hit.rank > 2
+        assert found.reason == f"{names.index(hit.path.name)} files match better"
+
+
+def test_why_not_speaks_of_the_hits_that_are_shown(sample_library: Library) -> None:
+    """Of two files, one has better moments than the other has."""
+    two = Filters(paths=("compilation.mp4", "night.jpg"))
+    asked = (Query(text, filters=two) for text in ORDINARY)
+    query = next(each for each in asked if len({hit.path for hit in sample_library.find(each, k=2, per_media=2)}) == 1)
+    several, files = (sample_library.find(query, k=2, per_media=n) for n in (2, 1))
+    (pushed_out,) = {hit.path for hit in files} - {hit.path for hit in several}
+    found = sample_library.why_not(query, pushed_out, k=2, per_media=2)
+    assert found.reason == "more moments of files that match better take its place (--per-media)"
+    assert (found.rank, found.score, found.last_score) == (2, files[1].score, several[1].score)
+    assert sample_library.why_not(query, pushed_out, k=2, per_media=1).reason == "it is among the hits, at rank 2"
+
+
+def test_why_not_knows_that_hits_were_to_differ(sample_library: Library) -> None:
+    with open_library(sample_library.folder, settings=Settings(diverse=1.0)) as diverse:
+        diverse.encoder = sample_library.encoder
+        shown = diverse.find(Query("a cat"), k=3)
+        for hit in shown:
+            assert diverse.why_not(shown.query, hit.path, k=3).reason == f"it is among the hits, at rank {hit.rank}"
+        best = [hit.path for hit in sample_library.find(Query("a cat"), k=9, per_media=1)]
+        gone = next(path for path in best if path not in {hit.path for hit in shown})
+        found = diverse.why_not(shown.query, gone, k=3)
+        assert found.reason == "others match better, or differ more from what comes before them (--diverse)"
+        assert found.last_score == shown[-1].score
+
+
+def test_a_sequence_is_explained_by_its_first_step(sample_library: Library) -> None:
+    """The outside truth: the step's frames, and how many clips of other files score lower, counted in a loop."""
+    found = sample_library.find(Query("a cat", then=(Then((Term("a cup of coffee"),)),)))
+    (hit, *_) = sample_library.explain(found)
+    made, sample, gallery = hit.explanation, sample_library.searcher().sample(), sample_library.searcher().gallery()
+    assert made is not None and sample is not None and gallery is not None
+    assert "cat" in made.words
+    query = sample_library.encoder.encode_texts(["a cat"]).vectors[0]
+    lower = []
+    for clip, owner, hub in zip(sample.clips, sample.owners, gallery.hubs, strict=True):
+        if owner != hit.media_id:
+            off = float(gallery.usual_hub.taken_off(np.array([hub], np.float32))[0])
+            lower.append(float(clip @ query) - off < hit.steps[0].score - made.taken_off)
+    assert made.percentile == pytest.approx(100 * np.mean(lower))
 
 
 def test_why_a_file_that_is_not_in_the_library_is_not_found(crowded: Library, tmp_path: Path) -> None:
