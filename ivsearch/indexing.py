@@ -1,4 +1,5 @@
-"""Indexing: what has to be so before and after an ingest, in the folder and the manifest of a library."""
+"""Indexing: what has to be so before and after an ingest, in the folder and the manifest of a library; and its vector
+indexes built anew."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ from ivsearch.settings import Settings, bytes_in
 from ivsearch.spaces import check_not_dropping
 from ivsearch.store import forgetting
 from ivsearch.store.catalog import Catalog
+from ivsearch.store.generation import IndexShape, shape_of
+from ivsearch.store.index_plan import IndexKind
 from ivsearch.store.index_writer import Wishes
 from ivsearch.store.manifest import EncoderSource, manifest_of, write_manifest
 from ivsearch.store.ownership import claim
-from ivsearch.store.refresh import save_index
+from ivsearch.store.refresh import rebuild_index, save_index
 from ivsearch.store.text_soundness import lost_texts
 from ivsearch.store.texts import SCREEN, SPEECH
 from ivsearch.store.thumbs import Thumbs
@@ -93,6 +96,23 @@ def index(
         manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
         write_manifest(folder, manifest.switched(space) if catalog.is_complete(space) else manifest)
         yield from _index_texts(catalog, roots, settings, options.fps, read, tell)
+
+
+def reindex(folder: Path, catalog: Catalog, kind: str, wishes: Wishes) -> list[IndexShape]:
+    """Builds the vector index of every Space anew, and remembers the ``kind`` that was asked for, empty for none.
+    Raises as ``Library.reindex`` does."""
+    known = [each.value for each in IndexKind]
+    if kind and kind not in known:
+        raise UsageError(f"unknown kind of index {kind!r}; known: {', '.join(known)}")
+    wishes = dataclasses.replace(wishes, kind=IndexKind(kind) if kind else None)
+    with writers_turn(folder, catalog):
+        spaces = catalog.spaces()
+        for space in spaces:
+            rebuild_index(folder, catalog, space, wishes)
+        budget_bytes = wishes.memory_budget_bytes
+        asked = dataclasses.replace(manifest_of(folder), index_kind=kind, index_budget_bytes=budget_bytes)
+        write_manifest(folder, asked)
+    return [shape_of(folder / "index" / space.key, space) for space in spaces]
 
 
 def _index_texts(

@@ -43,18 +43,15 @@ from ivsearch.spaces import SpaceState
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.compaction import Compacted
 from ivsearch.store.files import sync_folder
-from ivsearch.store.generation import IndexShape, shape_of
-from ivsearch.store.index_plan import IndexKind
+from ivsearch.store.generation import IndexShape
 from ivsearch.store.index_writer import Wishes
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import EncoderSource, Manifest, manifest_of, write_manifest
 from ivsearch.store.ownership import catalog_place, open_catalog
 from ivsearch.store.reencoding_state import ReencodingState, read_state
-from ivsearch.store.refresh import rebuild_index
 from ivsearch.store.room import Stats, measure
 from ivsearch.store.saved_queries import SavedQueries, SavedQuery
 from ivsearch.store.thumbs import Thumbs
-from ivsearch.store.turns import writers_turn
 
 if TYPE_CHECKING:
     from ivsearch.ask.chat import ChatModel
@@ -205,18 +202,11 @@ class Library:
         for is kept until the next time. ``tell`` is called with a line at every step. Raises UsageError for another
         kind, LibraryBusy.
         """
-        known = [each.value for each in IndexKind]
-        if kind and kind not in known:
-            raise UsageError(f"unknown kind of index {kind!r}; known: {', '.join(known)}")
-        wishes = dataclasses.replace(self._wishes(), kind=IndexKind(kind) if kind else None, tell=tell)
-        with writers_turn(self.folder, self.catalog):
-            spaces = self.catalog.spaces()
-            for space in spaces:
-                rebuild_index(self.folder, self.catalog, space, wishes)
-            asked = dataclasses.replace(self.manifest(), index_kind=kind, index_budget_bytes=wishes.memory_budget_bytes)
-            write_manifest(self.folder, asked)
-            self._searching.forget()
-        return [shape_of(self.folder / "index" / space.key, space) for space in spaces]
+        from ivsearch.indexing import reindex
+
+        shapes = reindex(self.folder, self.catalog, kind, dataclasses.replace(self._wishes(), tell=tell))
+        self._searching.forget()
+        return shapes
 
     # ---- search and ask ----
 

@@ -333,10 +333,10 @@ class Catalog:
                 found |= {row.clip_id: clip_of(row) for row in rows}
         return found
 
-    def clips_of(self, space: Space, media_ids: Sequence[MediaId] | None = None, *, after_id: int = 0) -> list[Clip]:
-        """Clips of these Media (or of all) with ids above ``after_id``, in the order of media and time."""
+    def clips_of(self, space: Space, media_ids: Sequence[MediaId] | None = None) -> list[Clip]:
+        """Clips of these Media, or of all, in the order of media and time."""
         clip = tables.clip.c
-        query = sa.select(tables.clip).where(clip.space_key == space.key, clip.clip_id > after_id)
+        query = sa.select(tables.clip).where(clip.space_key == space.key)
         found: list[Clip] = []
         with self.reader.begin() as connection:
             for some in [None] if media_ids is None else parts(media_ids):

@@ -10,6 +10,9 @@ from ivsearch.domain import MediaId, Space
 from ivsearch.store import loose_media, tables
 from ivsearch.store.catalog import Catalog
 
+# Media whose Clips are read at once.
+PORTION = 10_000
+
 
 def encoded_media(catalog: Catalog) -> dict[str, int]:
     """Key of a Space → how many Media that some path holds have an Encoding in it."""
@@ -67,12 +70,12 @@ def space_of_clip(catalog: Catalog, clip_id: int) -> Space | None:
     return None if row is None else Space(row.encoder, row.revision, row.dim)
 
 
-def clip_starts(catalog: Catalog, portion: int = 10_000) -> Iterator[tuple[MediaId, list[float]]]:
+def clip_starts(catalog: Catalog) -> Iterator[tuple[MediaId, list[float]]]:
     """Every Media, and where its Clips of all Spaces start, in seconds."""
     clip = tables.clip.c
     after = ""
     while True:
-        ids = sa.select(tables.media.c.media_id).where(tables.media.c.media_id > after).limit(portion)
+        ids = sa.select(tables.media.c.media_id).where(tables.media.c.media_id > after).limit(PORTION)
         with catalog.reader.begin() as connection:
             media_ids = list(connection.scalars(ids.order_by(tables.media.c.media_id)))
             if not media_ids:
