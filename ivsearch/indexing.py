@@ -95,7 +95,7 @@ def index(
         gone = {str(event) for event in ingest.gone_roots()}
         manifest = dataclasses.replace(manifest, roots=tuple(r for r in manifest.roots if r not in gone))
         write_manifest(folder, manifest.switched(space) if catalog.is_complete(space) else manifest)
-        yield from _index_texts(catalog, roots, settings, options.fps, read, tell)
+        yield from _index_texts(catalog, roots, settings, options.fps, read, tell, on_progress)
 
 
 def reindex(folder: Path, catalog: Catalog, kind: str, wishes: Wishes) -> list[IndexShape]:
@@ -122,6 +122,7 @@ def _index_texts(
     fps: float,
     read: ReadWords,
     tell: Callable[[str], None],
+    on_progress: Callable[[Progress], None],
 ) -> Iterator[IngestEvent]:
     """The words beside and inside the media, after their pictures. Words on screen that were lost are read again, asked
     for or not; what was said is told of, for its model has to be named."""
@@ -131,10 +132,10 @@ def _index_texts(
     rows = paths_in(catalog, roots)
     if settings.subtitles:
         yield from SidecarPass(catalog, rows).run()
-        yield from read_embedded(catalog, rows, stall_s=settings.stall_s)
+        yield from read_embedded(catalog, rows, stall_s=settings.stall_s, on_progress=on_progress)
     lost = lost_texts(catalog)
     if read.transcriber is not None:
-        yield from hear(catalog, rows, read.transcriber)
+        yield from hear(catalog, rows, read.transcriber, on_progress)
     elif SPEECH in lost:
         n = len(lost[SPEECH])
         tell(f"what is said in {n} files was lost: `ivsearch index --speech` with its weights writes it down again")
@@ -144,7 +145,7 @@ def _index_texts(
         make_reader = _reader_again(len(lost[SCREEN]), tell)
     if make_reader is not None:
         reading = ScreenOptions(fps, settings.workers or None, settings.stall_s, settings.max_pixels)
-        yield from ScreenPass(catalog, rows, options=reading, make_reader=make_reader).run()
+        yield from ScreenPass(catalog, rows, options=reading, make_reader=make_reader, on_progress=on_progress).run()
 
 
 def _reader_again(n: int, tell: Callable[[str], None]) -> Callable[[], ScreenReader] | None:

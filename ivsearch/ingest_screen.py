@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from ivsearch.domain import MediaId, MediaKind, Modality, Skipped, TextRead
 from ivsearch.errors import MediaError
 from ivsearch.media.ocr import ScreenReader, Words
-from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, default_workers
+from ivsearch.media.pool import DecodePool, Event, Finished, Job, Kept, Opened, default_workers
 from ivsearch.media.screen_lines import screen_lines
+from ivsearch.pipeline import Progress
+from ivsearch.reading_progress import ReadingProgress
 from ivsearch.store.catalog import Catalog, PathRow
 from ivsearch.store.texts import SCREEN, Texts, TextTrack
 
@@ -58,12 +60,14 @@ class ScreenPass:
         *,
         options: ScreenOptions,
         make_reader: Callable[[], ScreenReader],
+        on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self._catalog = catalog
         self._texts = Texts(catalog)
         self._rows = rows
         self._options = options
         self._make_reader = make_reader
+        self._on_progress = on_progress
         self._own = threading.local()
         self._works: dict[MediaId, _Work] = {}
         self._reading: deque[Future[list[Words]]] = deque()
@@ -75,6 +79,9 @@ class ScreenPass:
         jobs = self._jobs()
         if not jobs:
             return
+        size_of = {row.path: row.size_bytes for row in self._rows}
+        sizes = {job.path: size_of[job.path] for job in jobs}
+        self._progress = ReadingProgress("words on screen", sizes, self._on_progress)
         readers = options.readers or default_workers()
         with (
             ThreadPoolExecutor(readers, "reader") as self._threads,
@@ -82,7 +89,9 @@ class ScreenPass:
         ):
             for event in pool.run(jobs):
                 if isinstance(event, Finished | Skipped):
-                    yield self._finish(event)
+                    read = self._finish(event)
+                    self._progress.end(read.path)
+                    yield read
                 else:
                     self._take(event, AHEAD * readers)
 
@@ -96,13 +105,16 @@ class ScreenPass:
         return [Job(path, media_id) for media_id, path in wanted.items()]
 
     def _take(self, event: Event, ahead: int) -> None:
-        if isinstance(event, Kept):
+        if isinstance(event, Opened):
+            self._progress.begin(event.job.path)
+        elif isinstance(event, Kept):
             while len(self._reading) >= ahead:
                 self._reading.popleft().exception()  # waits; what it raised is raised where its words are needed
             future = self._threads.submit(self._read, event.frame.pixels)
             self._reading.append(future)
             work = self._works.setdefault(event.job.media_id, _Work(event.job.path))
             work.rows.append((event.frame.pts_s, future))
+            self._progress.count_frame()
 
     def _read(self, pixels: NDArray[np.uint8]) -> list[Words]:
         if not hasattr(self._own, "reader"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from ivsearch.domain import MediaId, Modality, Skipped, TextLine, TextRead, TextRemoved
@@ -17,6 +17,8 @@ from ivsearch.media.sidecars import Sidecar, sidecars
 from ivsearch.media.speech import Transcriber
 from ivsearch.media.suffixes import VIDEO
 from ivsearch.media.text_reader import read_text_streams
+from ivsearch.pipeline import Progress
+from ivsearch.reading_progress import ReadingProgress
 from ivsearch.store.catalog import Catalog, PathRow
 from ivsearch.store.texts import EMBEDDED, SPEECH, HeldTrack, Texts, TextTrack
 
@@ -123,16 +125,29 @@ def within(catalog: Catalog, media_id: MediaId, lines: Sequence[TextLine]) -> tu
     return kept, f"{'1 line lies' if left == 1 else f'{left} lines lie'} after the end of the video"
 
 
-def read_embedded(catalog: Catalog, rows: Sequence[PathRow], *, stall_s: float) -> Iterator[TextEvent]:
+def _unread(rows: Sequence[PathRow], read: Mapping[MediaId, str], reading: str) -> list[PathRow]:
+    """The videos, one path of each, that were not read in this way before."""
+    wanted: dict[MediaId, PathRow] = {}
+    for row in rows:
+        if row.path.suffix.lower() in VIDEO and read.get(row.media_id) != reading:
+            wanted.setdefault(row.media_id, row)
+    return list(wanted.values())
+
+
+def read_embedded(
+    catalog: Catalog,
+    rows: Sequence[PathRow],
+    *,
+    stall_s: float,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Iterator[TextEvent]:
     """Reads the subtitle streams of the videos whose streams were not read before."""
     texts = Texts(catalog)
-    read = texts.readings(EMBEDDED)
-    media_of: dict[MediaId, Path] = {}
-    for row in rows:
-        if row.path.suffix.lower() in VIDEO and read.get(row.media_id) != EMBEDDED_READING:
-            media_of.setdefault(row.media_id, row.path)
-    wanted = {path: media_id for media_id, path in media_of.items()}
-    for path, found in read_text_streams(wanted, stall_s=stall_s):
+    unread = _unread(rows, texts.readings(EMBEDDED), EMBEDDED_READING)
+    wanted = {row.path: row.media_id for row in unread}
+    progress = ReadingProgress("subtitles", {row.path: row.size_bytes for row in unread}, on_progress)
+    for path, found in read_text_streams(_told(wanted, progress), stall_s=stall_s):
+        progress.end(path)
         if isinstance(found, Skipped):
             # Its pictures are fine; looked at again by the next run, for the file may be on its way.
             yield TextRead(path, wanted[path], Modality.SUBTITLE, "", 0, (found.reason,))
@@ -150,24 +165,36 @@ def read_embedded(catalog: Catalog, rows: Sequence[PathRow], *, stall_s: float) 
             yield TextRead(path, media_id, Modality.SUBTITLE, each.language, len(kept), warnings)
 
 
+def _told(paths: Iterable[Path], progress: ReadingProgress) -> Iterator[Path]:
+    for path in paths:
+        progress.begin(path)
+        yield path
+
+
 def _is_current(held: HeldTrack | None, sidecar: Sidecar) -> bool:
     return held is not None and (held.track.size_bytes, held.track.mtime_ns) == (sidecar.size_bytes, sidecar.mtime_ns)
 
 
-def hear(catalog: Catalog, rows: Sequence[PathRow], transcriber: Transcriber) -> Iterator[TextEvent]:
+def hear(
+    catalog: Catalog,
+    rows: Sequence[PathRow],
+    transcriber: Transcriber,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Iterator[TextEvent]:
     """Writes down what is said in the videos that were not heard in this way before."""
     texts = Texts(catalog)
-    heard = texts.readings(SPEECH)
-    media_of: dict[MediaId, Path] = {}
-    for row in rows:
-        if row.path.suffix.lower() in VIDEO and heard.get(row.media_id) != transcriber.reading:
-            media_of.setdefault(row.media_id, row.path)
-    for media_id, path in media_of.items():
+    unheard = _unread(rows, texts.readings(SPEECH), transcriber.reading)
+    progress = ReadingProgress("speech", {row.path: row.size_bytes for row in unheard}, on_progress)
+    for row in unheard:
+        path, media_id = row.path, row.media_id
+        progress.begin(path)
         try:
             language, lines = transcriber.hear(path)
         except MediaError as error:
+            progress.end(path)
             yield TextRead(path, media_id, Modality.SPEECH, "", 0, (str(error),))
             continue
+        progress.end(path)
         kept, warning = within(catalog, media_id, lines)
         track = TextTrack(media_id, Modality.SPEECH, language)
         texts.put_reading(media_id, SPEECH, transcriber.reading, [(track, kept)])

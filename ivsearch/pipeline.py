@@ -62,7 +62,10 @@ class Options:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is. Files and bytes count all that was found; frames, samples and seconds what this run added."""
+    """How far a run is. Files and bytes count all that was found; frames, samples and seconds what this run added.
+
+    ``task``: which words are read; empty while it is pictures. Each task counts from nothing.
+    """
 
     files_total: int = 0
     files_done: int = 0
@@ -76,6 +79,7 @@ class Progress:
     gate_s: float = 0.0
     encode_s: float = 0.0
     store_s: float = 0.0
+    task: str = ""
 
 
 class Spool:

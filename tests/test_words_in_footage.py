@@ -21,6 +21,7 @@ from ivsearch.errors import UsageError, WeightsError
 from ivsearch.ingest_screen import ScreenOptions, ScreenPass
 from ivsearch.library import Library, open_library
 from ivsearch.media.ocr import MIN_CONFIDENCE, RapidReader
+from ivsearch.pipeline import Progress
 from ivsearch.settings import Settings
 from ivsearch.store.texts import Texts
 
@@ -233,6 +234,36 @@ def test_files_that_change_come_and_go_are_noticed_without_decoding(
         assert run() == [TextRemoved]
         assert not finds("heron")
         assert library.stats().texts == {}
+
+
+def test_the_reading_of_words_is_told_of_as_it_goes(
+    footage: Path, mini: Encoder, reader: RapidReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ivsearch.media.ocr.RapidReader", lambda: reader)
+    folder = tmp_path / "media"
+    folder.mkdir()
+    for name in ("shown/signs.mp4", "shown/poster.jpg"):
+        shutil.copy(footage / name, folder)
+    film(folder / "film.mkv", "subrip")
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    told: dict[str, list[Progress]] = {}
+
+    def tell(progress: Progress) -> None:
+        told.setdefault(progress.task, []).append(replace(progress))
+
+    library = open_library(tmp_path / "library", settings=Settings(ocr=True, workers=1))
+    with library:
+        library.encoder = mini
+        events = list(library.index([folder], on_progress=tell))
+    assert list(told) == ["", "subtitles", "words on screen"]
+    for task, names in (("subtitles", {"film.mkv", "signs.mp4"}), ("words on screen", set(sizes))):
+        steps, last = told[task], told[task][-1]
+        assert {step.current.name for step in steps if step.current} == names
+        assert [step.files_done for step in steps] == sorted(step.files_done for step in steps)
+        assert (steps[0].files_done, last.files_done, last.files_total) == (0, len(names), len(names))
+        assert last.bytes_done == last.bytes_total == sum(sizes[name] for name in names)
+    # The frames that were kept for encoding are the ones that are read.
+    assert told["words on screen"][-1].frames == sum(event.n_frames for event in events if isinstance(event, Ingested))
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("subrip", "mkv"), ("mov_text", "mp4")])

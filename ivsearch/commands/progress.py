@@ -19,6 +19,7 @@ class IndexProgress:
 
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown
+        self._name = ""
 
     def __enter__(self) -> IndexProgress:
         if self._shown:
@@ -44,15 +45,19 @@ class IndexProgress:
     def update(self, progress: Progress) -> None:
         if not self._shown:
             return
-        task = self._bar.tasks[0]
-        elapsed_s = max(task.elapsed or 0.0, 1e-6)
+        if progress.task != self._name:
+            # Another rate and another time left.
+            self._name = progress.task
+            self._bar.reset(self._task)
+        elapsed_s = max(self._bar.tasks[0].elapsed or 0.0, 1e-6)
+        name = _tail(printable(progress.current.name)) if progress.current else "looking"
         self._bar.update(
             self._task,
             total=progress.bytes_total,
             completed=progress.bytes_done,
-            description=_tail(printable(progress.current.name)) if progress.current else "looking",
+            description=f"{progress.task}: {name}" if progress.task else name,
             files=f"{progress.files_done}/{progress.files_total} files",
-            rate=f"{progress.frames / elapsed_s:.1f} frames/s, {progress.media_s / elapsed_s:.1f}× real time",
+            rate=_rate(progress, elapsed_s),
         )
 
     def __exit__(
@@ -60,6 +65,14 @@ class IndexProgress:
     ) -> None:
         if self._shown:
             self._bar.stop()
+
+
+def _rate(progress: Progress, elapsed_s: float) -> str:
+    if not progress.task:
+        return f"{progress.frames / elapsed_s:.1f} frames/s, {progress.media_s / elapsed_s:.1f}× real time"
+    if progress.frames:
+        return f"{progress.frames / elapsed_s:.1f} frames/s"
+    return f"{progress.files_done / elapsed_s:.1f} files/s"
 
 
 class CountProgress:
