@@ -15,11 +15,11 @@ from ivsearch.domain import Space
 from ivsearch.errors import LibraryBusy, UsageError
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.coverage import clip_starts, count_media, encoded_media
+from ivsearch.store.files import bytes_below
 from ivsearch.store.index_writer import WISHES, Wishes
 from ivsearch.store.manifest import EncoderSource, Manifest, manifest_of, write_manifest
 from ivsearch.store.reencoding_state import read_state
 from ivsearch.store.refresh import save_index
-from ivsearch.store.room import bytes_below
 from ivsearch.store.thumbs import Thumbs
 from ivsearch.store.turns import writers_turn
 
@@ -72,17 +72,18 @@ def list_spaces(folder: Path, catalog: Catalog, manifest: Manifest, unknown: Seq
     return sorted(states, key=lambda state: (not state.is_active, order.get(state.key, len(order)), state.key))
 
 
-def unknown_vectors(folder: Path, catalog: Catalog, manifest: Manifest) -> list[str]:
+def unknown_vectors(folder: Path, catalog: Catalog) -> list[str]:
     """Keys of Spaces that have vectors and no row: the Catalog was lost and begun anew."""
     # Rows come before vectors, and go before them: asked in this order, a Space that comes or goes is no fault.
     there = sorted({path.parent.name for path in (folder / "vectors").glob("*/*.seg")})
-    known = {*(space.key for space in catalog.spaces()), *manifest.dropping}
+    known = {space.key for space in catalog.spaces()}
+    known |= {*manifest_of(folder).dropping}  # last: what is dropped is in it until its files are gone
     return [key for key in there if key not in known and any((folder / "vectors" / key).glob("*.seg"))]
 
 
 def droppable(folder: Path, catalog: Catalog, manifest: Manifest) -> list[SpaceState]:
     """Every Space, and those whose vectors the Catalog knows nothing of."""
-    return list_spaces(folder, catalog, manifest, unknown_vectors(folder, catalog, manifest))
+    return list_spaces(folder, catalog, manifest, unknown_vectors(folder, catalog))
 
 
 def find_space(states: list[SpaceState], wanted: str) -> SpaceState:

@@ -50,9 +50,10 @@ def command(library: str | None, as_json: bool) -> None:
     if stats.texts:
         words = [f"{lines} lines of {source.value}" for source, (_, lines) in stats.texts.items()]
         click.echo(f"words     {', '.join(words)}")
+    about = "about " if stats.thumbs_are_many else ""
     click.echo(
         f"on disk   catalog {size(stats.catalog_bytes)}, vectors {size(stats.vector_bytes)}, "
-        f"index {size(stats.index_bytes)}, thumbnails {size(stats.thumb_bytes)}"
+        f"index {size(stats.index_bytes)}, thumbnails {about}{size(stats.thumb_bytes)}"
         + (f", visual tokens {size(stats.visual_token_bytes)}" if stats.visual_token_bytes else "")
     )
     if stats.wants_compaction:

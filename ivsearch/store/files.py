@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,21 @@ def _aside(path: Path) -> Path:
         n += 1
         target = path.with_name(f"{path.name}.damaged-{n}")
     return target
+
+
+def bytes_below(folder: Path) -> int:
+    """What the files below it hold; 0 without it."""
+    return bytes_of(folder.rglob("*"))
+
+
+def bytes_of(paths: Iterable[Path]) -> int:
+    """What those hold that are files; one that a writer has just removed holds nothing."""
+    return sum(map(_size_bytes, paths))
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return 0
+    return state.st_size if stat.S_ISREG(state.st_mode) else 0

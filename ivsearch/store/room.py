@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ivsearch.domain import Modality, Skipped, Space
 from ivsearch.store.catalog import Catalog, Totals
+from ivsearch.store.files import bytes_below, bytes_of
 from ivsearch.store.ownership import remembered_as
 from ivsearch.store.texts import Texts
+from ivsearch.store.thumbs import MEASURED_MEDIA, Thumbs
 from ivsearch.store.visual_tokens import NAME as VISUAL_TOKENS
 
 DEAD_SHARE = 0.3
@@ -33,9 +35,15 @@ class Stats:
     """Of these, what no row of a Space points at."""
     index_bytes: int
     thumb_bytes: int
+    """About, where ``thumbs_are_many``."""
     visual_token_bytes: int
     texts: Mapping[Modality, tuple[int, int]]
     """Tracks and lines of words in the footage, by where they come from."""
+
+    @property
+    def thumbs_are_many(self) -> bool:
+        """Too many to look at each of them."""
+        return self.totals.media > MEASURED_MEDIA
 
     @property
     def wants_compaction(self) -> bool:
@@ -43,18 +51,19 @@ class Stats:
 
 
 def measure(folder: Path, catalog: Catalog, active: Space | None) -> Stats:
+    totals = catalog.totals(active)
     return Stats(
         folder=folder,
         space=active,
         spaces=tuple(catalog.spaces()),
-        totals=catalog.totals(active),
+        totals=totals,
         skipped=tuple(catalog.skipped()),
         catalog=remembered_as(catalog, folder),
         catalog_bytes=catalog.size_bytes(),
         vector_bytes=bytes_below(folder / "vectors"),
         dead_bytes=_dead_bytes(folder, catalog),
         index_bytes=bytes_below(folder / "index"),
-        thumb_bytes=bytes_below(folder / "thumbs"),
+        thumb_bytes=Thumbs(folder / "thumbs").size_bytes(totals.media),
         visual_token_bytes=bytes_below(folder / VISUAL_TOKENS),
         texts=Texts(catalog).totals(),
     )
@@ -65,11 +74,3 @@ def _dead_bytes(folder: Path, catalog: Catalog) -> int:
         live, spaces = catalog.vector_bytes(), catalog.spaces()
     there = sum(bytes_of((folder / "vectors" / space.key).glob("*.seg")) for space in spaces)
     return max(there - live, 0)
-
-
-def bytes_below(folder: Path) -> int:
-    return bytes_of(folder.rglob("*"))
-
-
-def bytes_of(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in paths if path.is_file())
