@@ -23,7 +23,7 @@ from ivsearch.store.compaction import compact as compact_space
 from ivsearch.store.files import set_aside, set_aside_copy
 from ivsearch.store.generation import COPY, CURRENT, check_generation, mend_tables
 from ivsearch.store.index_writer import WISHES, Wishes
-from ivsearch.store.lock import writer_lock
+from ivsearch.store.lock import is_held, writer_lock
 from ivsearch.store.manifest import NAME as MANIFEST
 from ivsearch.store.manifest import (
     Manifest,
@@ -90,7 +90,8 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
     try:
         bad_manifest = list(check_manifest(folder))
         yield from bad_manifest
-        if not bad_manifest:
+        if not bad_manifest and list(unfinished_drops(folder)) and not is_held(folder):
+            # Once more: it may have ended since.
             yield from unfinished_drops(folder)
         # First: whoever opens the catalog has SQLite forget what is damaged in the log.
         yield from _verify_log(catalog_url)
@@ -106,7 +107,7 @@ def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:
                 yield complaint
             if not told:
                 yield from _text_complaints(catalog)
-            for key in () if bad_manifest else unknown_vectors(folder, catalog, manifest_of(folder)):
+            for key in () if bad_manifest else unknown_vectors(folder, catalog):
                 yield f"the catalog knows nothing of the vectors of {key}; {_taking_up(folder, key)}"
             for space in catalog.spaces():
                 for unsound in unsound_media(catalog, VectorStore(folder / "vectors", space)):

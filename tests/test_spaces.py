@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -864,3 +865,41 @@ def test_a_lock_file_that_nobody_holds_is_no_reencoding(folder: Path) -> None:
     (folder / LOCK).touch()
     with unnamed(folder) as library:
         assert library.reencoding() is None
+
+
+def test_verify_beside_a_drop_finds_nothing_wrong(
+    both: Path, old: Encoder, weights: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after each of its steps; and once it was stopped there, what is left to do is told."""
+    from ivsearch import spaces
+
+    folder = tmp_path / "library"
+    shutil.copytree(both, folder)
+    found: list[str] = []
+
+    def watched(place: object, name: str) -> None:
+        act = getattr(place, name)
+
+        def beside(*given: object, **named: object) -> object:
+            with with_encoder(folder, weights[1]) as other:
+                found.extend(other.verify())
+                done = act(*given, **named)
+                found.extend(other.verify())
+                return done
+
+        monkeypatch.setattr(place, name, beside)
+
+    for place, name in ((spaces, "write_manifest"), (Catalog, "drop_space"), (spaces.shutil, "rmtree")):
+        watched(place, name)
+    with with_encoder(folder, weights[1]) as library:
+        library.drop_space(old.space.key)
+        assert found == []
+        manifest = library.manifest()
+        write_manifest(folder, replace(manifest, dropping=("gone",)))
+        assert list(library.verify()) == ["the space gone is dropped only in part; `ivsearch spaces drop gone` ends it"]
+        (folder / "writer.lock.pid").write_text(f"{os.getpid()}\n")
+        assert list(library.verify()) == [], "whoever writes may be at it"
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        (folder / "writer.lock.pid").write_text(f"{ended.pid}\n")
+        assert len(list(library.verify())) == 1, "one that was killed is not"

@@ -42,6 +42,22 @@ def writer_lock(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process that lives says that it is writing: news, and no promise. Takes no lock, which might turn away
+    a writer."""
+    pid = _pid_in(folder / f"{NAME}.pid")
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:  # of somebody else
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    with suppress(OSError):  # there is none but on Linux
+        # One that was killed, and that the process that started it has not asked about.
+        return "\nState:\tZ" not in (Path("/proc") / pid / "status").read_text()
+    return True
+
+
 def _pid_in(holder: Path) -> str:
     try:
         return holder.read_text().strip() or "unknown"
