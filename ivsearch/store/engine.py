@@ -72,6 +72,11 @@ class Connections:
             yield
         except sa.exc.IntegrityError:
             raise
+        except UnicodeDecodeError as error:
+            # SQLite's message quotes the file, where no text is.
+            raise LibraryDamaged(
+                f"the catalog {self.name} cannot be opened: its text is none ({error}); `ivsearch repair` sets it aside"
+            ) from error
         except sa.exc.DBAPIError as error:
             if isinstance(error.orig, sqlite3.Error):
                 raise _sqlite_fault(error.orig, self.name, self.engine.url.database or "") from error

@@ -198,7 +198,7 @@ class _Rows:
                 self.torn = self.torn or row is None
                 yield rowid, row
             self._whole = True
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # the message may quote the file
             self.torn = True
 
     def _row(self, values: list[Any]) -> dict[str, Any] | None:

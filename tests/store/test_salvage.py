@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ivsearch.domain import Modality, TextLine
+from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.salvage import renew
 from ivsearch.store.text_soundness import forget_unsound, lost_texts, unsound_texts
@@ -142,6 +143,20 @@ def test_a_text_that_is_none_costs_its_row_alone(whole: Path, tmp_path: Path) ->
         assert unsound.reason == f"{N_LINES - 1} lines of screen are there, not {N_LINES}"
         forget_unsound(catalog, [unsound])
         assert lost_texts(catalog) == {SCREEN: [media_id_of(0)]}
+
+
+def test_a_table_of_contents_that_is_no_text_is_damage(whole: Path, tmp_path: Path) -> None:
+    """SQLite quotes it in its message, which Python cannot read then."""
+    file = Path(shutil.copy(whole, tmp_path))
+    blob = file.read_bytes()
+    for name in (b"CREATE TABLE media", b"CREATE TABLE path", b"CREATE TABLE skipped"):
+        blob = blob.replace(name, name.replace(b"TABLE", b"\xff\xfe\xfd\xff\xfe"))
+    file.write_bytes(blob)
+    with pytest.raises(LibraryDamaged, match=r"cannot be opened: .*; `ivsearch repair` sets it aside"):
+        Catalog(file)
+    assert renew(file).lacks_readings
+    with closing(Catalog(file)) as catalog:
+        assert catalog.spaces() == []
 
 
 def test_words_that_do_not_fit_each_other_are_found(whole: Path, tmp_path: Path) -> None:
