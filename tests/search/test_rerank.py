@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -79,12 +80,19 @@ def decoded_cosine(encoder: Encoder, hit: Hit, query: NDArray) -> float:
         return float(unit(embed_images(encoder, [hit.path]).vectors) @ query)
     length_s = hit.moment.end_s - hit.moment.start_s
     times_s = [hit.moment.start_s + (i + 0.5) / 8 * length_s for i in range(8)]
-    with av.open(str(hit.path)) as container:
-        decoded = [(float(frame.time or 0), frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    decoded = pictures_of(hit.path)
     first_s = decoded[0][0]
     places = {max(i for i, (pts_s, _) in enumerate(decoded) if pts_s - first_s <= at + 1e-4) for at in times_s}
-    rows = [encoder.encode_images(encoder.preprocess([decoded[place][1]])).vectors for place in sorted(places)]
+    pictures = [decoded[place][1].to_ndarray(format="rgb24") for place in sorted(places)]
+    rows = [encoder.encode_images(encoder.preprocess([picture])).vectors for picture in pictures]
     return float(unit(np.concatenate(rows)) @ query)
+
+
+@lru_cache(maxsize=4)
+def pictures_of(path: Path) -> list[tuple[float, av.VideoFrame]]:
+    """All of them, with their times."""
+    with av.open(str(path)) as container:
+        return [(float(frame.time or 0), frame) for frame in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("text", ["a cat", "ein Motorrad", "people on the street"])
@@ -110,10 +118,11 @@ def test_without_stored_vectors_the_moments_are_decoded(sample_library: Library,
 
 
 def test_images_and_clips_are_queries_too(sample_library: Library, elsewhere: Encoder, sample_media: Path) -> None:
-    (best, *_) = sample_library.search(image=sample_media / "pet.jpg", rerank=Reranking("elsewhere"))
+    again = Reranking("elsewhere", depth=5)
+    (best, *_) = sample_library.search(image=sample_media / "pet.jpg", rerank=again)
     assert best.path.name == "pet.jpg" and best.score == pytest.approx(1.0, abs=1e-3)
     (clip,) = (hit.clip_id for hit in sample_library.search("a cat", k=9) if hit.path.name == "compilation.mp4")
-    (best, *_) = sample_library.search(clip=clip, rerank=Reranking("elsewhere"))
+    (best, *_) = sample_library.search(clip=clip, rerank=again)
     assert best.path.name == "pet.jpg"
 
 
@@ -243,11 +252,13 @@ def test_few_frames_are_held_at_once(
             return super().preprocess(pixels)
 
         def encode_images(self, batch: NDArray[np.float32]) -> Embeddings:
-            self.held -= len(batch)
+            with self.lock:
+                self.held -= len(batch)
             return super().encode_images(batch)
 
         def match(self, batch: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
-            self.held -= len(batch)
+            with self.lock:
+                self.held -= len(batch)
             return super().match(batch, texts)
 
     monkeypatch.setattr("ivsearch.search.rerank.MAX_READERS", 2)
@@ -255,7 +266,7 @@ def test_few_frames_are_held_at_once(
     vectors = VectorStore(Path("none"), encoder.space)
     found = sample_library.find(Query("a cat"), k=20)
     reranker = Reranker(encoder, vectors, pytest.fail)
-    reranker.rank(found, reranker.rows(found, sample_library.catalog), depth=20, itm=itm)
+    reranker.rank(found, reranker.rows(found, sample_library.catalog), depth=8, itm=itm)
     assert encoder.held == 0 and 0 < encoder.most <= 2 * 8
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ivsearch.domain import Filters, MediaKind, Moment, Only, Query
+from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import UsageError
 from ivsearch.library import Library
 from ivsearch.scoring.vocabulary import vocabulary
@@ -21,11 +23,16 @@ from ivsearch.store.vector_store import VectorStore
 QUERIES = ["a cat", "ein Motorrad", "звёздное небо", "一杯咖啡", "people on the street", "رائد فضاء"]
 
 
+@lru_cache(maxsize=1)
+def words_of(encoder: Encoder) -> NDArray[np.float64]:
+    return encoder.encode_texts([word.english for word in vocabulary()]).vectors.astype(np.float64)
+
+
 def brute_force(library: Library, text: str, allowed: set[str] | None = None) -> list[tuple[str, float]]:
     """Every Media by its best Clip: mostly its best two frames in a row, less four tenths of how much nearer it is to
     its ten nearest words than Clips usually are, or a penalty for being near to none; numpy, float64."""
     query = library.encoder.encode_texts([text]).vectors[0].astype(np.float64)
-    words = library.encoder.encode_texts([word.english for word in vocabulary()]).vectors.astype(np.float64)
+    words = words_of(library.encoder)
 
     def nearness(row: NDArray[np.float64]) -> float:
         return float(np.mean(sorted(words @ row)[-10:]))
