@@ -156,6 +156,8 @@ class Database:
                     f"another ivsearch is writing to the catalog {self.name}, from another folder or machine; wait "
                     "until it ends, or stop it, and run the same command again. Searching works meanwhile"
                 )
+            # Those of earlier runs may have been lost since, which says nothing of this lock.
+            self.writer.engine.dispose()
             # With the connection the lock is lost: it is asked before anything is written.
             sa.event.listen(self.writer.engine, "begin", still_there := _asking(connection))
             try:
