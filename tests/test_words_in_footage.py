@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import av
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from ivsearch.domain import Hits, Ingested, Modality, Only, Outcome, Query, Skipped, TextRead, TextRemoved
+from ivsearch.domain import Filters, Hits, Ingested, Modality, Only, Outcome, Query, Skipped, TextRead, TextRemoved
 from ivsearch.encode.encoder import Encoder
 from ivsearch.errors import UsageError, WeightsError
 from ivsearch.ingest_screen import ScreenOptions, ScreenPass
@@ -180,6 +181,32 @@ def test_words_on_screen_have_the_times_they_are_shown(library: Library, footage
     assert (shown.start_s, shown.end_s) == (pytest.approx(1.0, abs=0.11), pytest.approx(3.0, abs=0.11))
 
 
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("Where is the lighthouse keeper mentioned?", "street.mp4 (0:01–0:03) [{}] has the words “The lighthouse k"),
+        ('Who says "never answered"?', "street.mp4 (0:01–0:03) [{}] has the words “The lighthouse keeper never a"),
+        ("What is said about the harbour master?", "[{}] has the words “Nobody told the harbour master.”"),
+        ("Where is quarantine zone 47?", f"signs.mp4 (0:01–0:03) [{{}}] has the words “{SHOWN}”"),
+        ("守塔人在哪里失踪了?", "call.mp4 (0:00–0:02) [{}] 中有这样的话:“守塔人昨晚失踪了”。"),
+        ("أين حارس المنارة؟", "] وردت الكلمات «\u2068حارِسُ المَنارة لم يُجِبْ أحدًا"),
+    ],
+)
+def test_answers_quote_the_words_that_carry_them(library: Library, question: str, said: str) -> None:
+    answer = library.ask(question)
+    plain = answer.text.replace("\u2066", "").replace("\u2069", "")
+    assert any(said.format(cited.label) in plain for cited in answer.cited), answer.text
+    assert answer.matched and answer.verified
+    assert {int(label) for label in re.findall(r"\[(\d+)\]", answer.text)} == {each.label for each in answer.cited}
+
+
+def test_answers_quote_nothing_that_is_not_asked_for(library: Library) -> None:
+    for question in ("Where is a rocket launch at night?", "How many people are on the street?", "xylophone?"):
+        assert "has the words" not in library.ask(question).text
+    only = Filters(paths=("call.mp4",))
+    assert "lighthouse" not in library.ask("What about the keeper who never answered?", filters=only).text
+
+
 @pytest.mark.parametrize("query", ["a cat", "rocket launch at night", "一只猫"])
 def test_pictures_are_found_as_without_words(library: Library, query: str) -> None:
     pictures = library.find(Query(query), only=Only.PICTURE)
@@ -297,7 +324,8 @@ def test_words_that_a_damaged_catalog_lost_are_read_again_and_no_others(
         paths = len(mended.catalog.paths())
         assert f"kept {paths} files and {len(whole) - 2} lines of words in them, which could still be read" in actions
         assert actions[-2:] == [
-            "1 files: forgot their words in text files beside them, some of which were lost; `ivsearch index` reads them again",
+            "1 files: forgot their words in text files beside them, some of which were lost; "
+            "`ivsearch index` reads them again",
             "1 files: forgot their words on screen, some of which were lost; `ivsearch index --ocr` reads them again",
         ]
         assert "1 files: their words on screen were lost; `ivsearch index --ocr` reads them again" in mended.verify()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 from ivsearch.ask.citations import cite
@@ -10,8 +11,8 @@ from ivsearch.ask.finding import Finding, Gap
 from ivsearch.ask.phrases import PHRASES, Phrases
 from ivsearch.ask.question import Question, Step
 from ivsearch.ask.support import FOUND, SEEN
-from ivsearch.domain import Answer, Concept, Evidence, MediaKind
-from ivsearch.plain_text import clock
+from ivsearch.domain import Answer, Citation, Concept, Evidence, MediaKind
+from ivsearch.plain_text import clock, printable
 from ivsearch.scoring.vocabulary import COLUMNS, kind_names, vocabulary
 
 NAME = "mini"
@@ -20,19 +21,34 @@ MOST_OTHERS = 2
 # Another match is named when it is at least this likely compared with the best.
 OTHER_SHARE = 0.5
 
-# Around names and times in a right-to-left sentence (U+2066, U+2069), or "0:12–0:19" would read backwards.
-ISOLATE, POP = "\u2066", "\u2069"
+# Around names and times in a right-to-left sentence (U+2066, U+2068, U+2069), or "0:12–0:19" would read backwards.
+ISOLATE, FIRST_STRONG, POP = "\u2066", "\u2068", "\u2069"
 RIGHT_TO_LEFT = frozenset({"ar"})
 
 
 def compose(question: Question, finding: Finding) -> Answer:
     """Every sentence about the footage cites what it stands on; what an encoder cannot know is said to be so."""
     phrases = PHRASES[question.language]
-    if finding.gap is not None:
+    spoken = any(quote.is_whole for quote in finding.quotes)
+    if finding.gap is not None and not finding.quotes:
         text = _gap(phrases, finding)
         return Answer(question.text, text, (), False, True, NAME, matched=False, searched=finding.query)
-    voice = Voice(question.language, [each.evidence for each in finding.shown])
-    first = finding.shown[0].evidence
+    evidence = [*(each.evidence for each in finding.shown), *(each.evidence for each in finding.quotes)]
+    voice = Voice(question.language, evidence)
+    # Where words hold all of the question, pictures that do not are no part of the answer.
+    sentences, cited = ([], []) if finding.gap or (spoken and not finding.clear) else _told(voice, question, finding)
+    for quote in finding.quotes:
+        sentences.append(phrases.said.format(place=voice.place(quote.evidence), words=voice.quoted(quote.words)))
+        cited.append(quote.citation)
+    matched = finding.clear or spoken
+    grounded = matched and all(each.verified for each in cited)
+    text = phrases.space.join(sentences)
+    return Answer(question.text, text, tuple(cited), grounded, True, NAME, matched=matched, searched=finding.query)
+
+
+def _told(voice: Voice, question: Question, finding: Finding) -> tuple[list[str], list[Citation]]:
+    """What is said of the pictures."""
+    phrases, first = voice.phrases, finding.shown[0].evidence
     sentences = []
     if finding.anchored:
         opening = phrases.best if finding.clear else phrases.nearest
@@ -46,13 +62,9 @@ def compose(question: Question, finding: Finding) -> Answer:
         sentences += _seen(phrases, voice, question, finding)
         if others:
             sentences.append(phrases.also.format(places=voice.places([finding.shown[i].evidence for i in others])))
-    if question.sort in phrases.beyond:
+    if question.sort in phrases.beyond and not finding.quotes:
         sentences.append(phrases.beyond[question.sort].format(label=voice.label(first)))
-    cited = tuple(cite(finding.shown[i], finding.support[i], least=FOUND) for i in told)
-    matched = finding.clear
-    grounded = matched and all(each.verified for each in cited)
-    text = phrases.space.join(sentences)
-    return Answer(question.text, text, cited, grounded, True, NAME, matched=matched, searched=finding.query)
+    return sentences, [cite(finding.shown[i], finding.support[i], least=FOUND) for i in told]
 
 
 def _gap(phrases: Phrases, finding: Finding) -> str:
@@ -125,6 +137,15 @@ class Voice:
         return self.phrases.comma.join(
             word.name(self.language) if word else concept.name for word, concept in zip(known, concepts, strict=True)
         )
+
+    def quoted(self, words: str) -> str:
+        """Words of any language, on one line; they must not break the sentence, nor steer a terminal."""
+        return f"{FIRST_STRONG}{printable(words)}{POP}" if self._turns(words) else printable(words)
+
+    def _turns(self, words: str) -> bool:
+        """Whether they run the other way, or might."""
+        backwards = any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in words)
+        return backwards or self.language in RIGHT_TO_LEFT
 
     def _isolated(self, text: str) -> str:
         return f"{ISOLATE}{text}{POP}" if self.language in RIGHT_TO_LEFT else text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ivsearch.domain import Hits, Query
+from ivsearch.domain import Filters, Hit, Hits, Query
 from ivsearch.encode.encoder import Encoder
 from ivsearch.store.catalog import Catalog
 from ivsearch.store.vector_store import VectorStore
@@ -39,4 +39,9 @@ class Finder(Protocol):
         self, query: Query, k: int = 10, per_media: int | None = None, vector: NDArray[np.float32] | None = None
     ) -> Hits:
         """The k best hits for a Query, best first. ``vector``: what ``encode`` gave for it."""
+        ...
+
+    def find_words(self, text: str, filters: Filters, min_coverage: float) -> list[Hit]:
+        """Where words of the text are written or said, best first. Each has one Contribution with those words; its
+        score is the share of the text that they hold."""
         ...

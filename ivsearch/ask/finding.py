@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ivsearch.ask.evidence import Shown, gather, moment_vector
 from ivsearch.ask.finder import Finder
 from ivsearch.ask.question import Question, Step, read_question
+from ivsearch.ask.quotes import Quote, quotes
 from ivsearch.ask.ranking import rank
 from ivsearch.ask.support import CLEAR, FOUND
 from ivsearch.domain import Clip, Filters, Hit, MediaKind, Moment, Query, Turn
@@ -44,7 +45,8 @@ class Finding:
     Best first; but with ``step`` they are what follows (or precedes) a moment in the same video, nearest first, after
     that moment itself if it was found just now (``anchored``). ``at_the_end``: nothing follows (or precedes), and that
     moment is all there is. ``gap`` is set, and nothing shown, when there is nothing to answer from. ``denied``: a chat
-    model has looked, and says that none of it shows what was asked for.
+    model has looked, and says that none of it shows what was asked for. ``quotes``: where words of it are said or
+    written.
     """
 
     query: str
@@ -56,6 +58,7 @@ class Finding:
     support: tuple[float, ...] = ()
     gallery: Gallery | None = None
     denied: bool = False
+    quotes: tuple[Quote, ...] = ()
 
     @property
     def clear(self) -> bool:
@@ -64,7 +67,15 @@ class Finding:
 
 
 def look(question: Question, finder: Finder, k: int, filters: Filters, history: Sequence[Turn]) -> Finding:
-    """Searches for the question, with the one before it when it leans on that; steps in time when it asks to."""
+    """Searches for the question, with the one before it when it leans on that; steps in time when it asks to. What is
+    said and written is looked for in a question that stands by itself."""
+    finding = _look(question, finder, k, filters, history)
+    if question.step or question.leans or finding.gap is Gap.EMPTY:
+        return finding
+    return dataclasses.replace(finding, quotes=quotes(question, finder, filters, len(finding.shown) + 1))
+
+
+def _look(question: Question, finder: Finder, k: int, filters: Filters, history: Sequence[Turn]) -> Finding:
     earlier = [read_question(turn.question) for turn in history[-MOST_TURNS:]]
     query, sought = searched_for(question, earlier)
     gallery = gallery_of(finder.catalog, finder.index, finder.encoder)

@@ -1,8 +1,8 @@
 """The sentences of a composed answer, written by hand in twelve languages.
 
 ``{question}`` is the question as asked, ``{place}`` a file with its times and label, ``{places}`` several of them,
-``{label}`` a label alone, ``{names}`` words for what is seen, ``{kind}`` a kind of thing (animal, sport, …).
-``unverified`` stands in brackets after a sentence that could not be verified.
+``{label}`` a label alone, ``{words}`` words of the footage, ``{names}`` words for what is seen, ``{kind}`` a kind of
+thing (animal, sport, …). ``unverified`` stands in brackets after a sentence that could not be verified.
 A sentence says no more than retrieval and the encoder know.
 """
 
@@ -22,6 +22,7 @@ class Phrases:
     looks: str
     likely: str
     also: str
+    said: str
     next: str
     previous: str
     ends: str
@@ -43,6 +44,7 @@ PHRASES: dict[str, Phrases] = {
         looks="To the encoder it looks most like: {names} {label}.",
         likely="Most likely ({kind}): {names} {label}.",
         also="Also possible: {places}.",
+        said="{place} has the words “{words}”.",
         next="What comes next in the same video: {places}.",
         previous="What comes just before it in the same video: {places}.",
         ends="The video ends with {place}.",
@@ -67,6 +69,7 @@ PHRASES: dict[str, Phrases] = {
         looks="在编码器看来最像:{names} {label}。",
         likely="最有可能({kind}):{names} {label}。",
         also="也有可能:{places}。",
+        said="{place} 中有这样的话:“{words}”。",
         next="同一视频中接下来的片段:{places}。",
         previous="同一视频中之前的片段:{places}。",
         ends="视频以 {place} 结束。",
@@ -94,6 +97,7 @@ PHRASES: dict[str, Phrases] = {
         looks="エンコーダーには次のように見えます:{names} {label}。",
         likely="最も可能性が高いもの({kind}):{names} {label}。",
         also="ほかの候補:{places}。",
+        said="{place} に次の言葉があります:「{words}」。",
         next="同じ動画の次の場面:{places}。",
         previous="同じ動画の直前の場面:{places}。",
         ends="動画は {place} で終わります。",
@@ -121,6 +125,7 @@ PHRASES: dict[str, Phrases] = {
         looks="Pour l'encodeur, cela ressemble surtout à : {names} {label}.",
         likely="Le plus probable ({kind}) : {names} {label}.",
         also="Autres possibilités : {places}.",
+        said="On trouve ces mots dans {place} : « {words} ».",
         next="Ce qui suit dans la même vidéo : {places}.",
         previous="Ce qui précède dans la même vidéo : {places}.",
         ends="La vidéo se termine par {place}.",
@@ -146,6 +151,7 @@ PHRASES: dict[str, Phrases] = {
         looks="Para el codificador se parece sobre todo a: {names} {label}.",
         likely="Lo más probable ({kind}): {names} {label}.",
         also="También es posible: {places}.",
+        said="En {place} están las palabras «{words}».",
         next="Lo que sigue en el mismo vídeo: {places}.",
         previous="Lo que hay justo antes en el mismo vídeo: {places}.",
         ends="El vídeo termina con {place}.",
@@ -170,6 +176,7 @@ PHRASES: dict[str, Phrases] = {
         looks="Für den Encoder sieht es am ehesten aus wie: {names} {label}.",
         likely="Am wahrscheinlichsten ({kind}): {names} {label}.",
         also="Auch möglich: {places}.",
+        said="In {place} stehen oder fallen die Worte „{words}“.",
         next="Danach folgt im selben Video: {places}.",
         previous="Davor kommt im selben Video: {places}.",
         ends="Das Video endet mit {place}.",
@@ -194,6 +201,7 @@ PHRASES: dict[str, Phrases] = {
         looks="Для кодировщика это больше всего похоже на: {names} {label}.",
         likely="Вероятнее всего ({kind}): {names} {label}.",
         also="Также возможно: {places}.",
+        said="В {place} есть слова «{words}».",
         next="Что дальше в том же видео: {places}.",
         previous="Что перед этим в том же видео: {places}.",
         ends="Видео заканчивается на {place}.",
@@ -218,6 +226,7 @@ PHRASES: dict[str, Phrases] = {
         looks="يبدو للمُرمِّز أقرب ما يكون إلى: {names} {label}.",
         likely="الأرجح ({kind}): {names} {label}.",
         also="من الممكن أيضًا: {places}.",
+        said="في {place} وردت الكلمات «{words}».",
         next="ما يلي ذلك في الفيديو نفسه: {places}.",
         previous="ما يسبق ذلك في الفيديو نفسه: {places}.",
         ends="ينتهي الفيديو بـ {place}.",
@@ -244,6 +253,7 @@ PHRASES: dict[str, Phrases] = {
         looks="Per il codificatore assomiglia soprattutto a: {names} {label}.",
         likely="Più probabile ({kind}): {names} {label}.",
         also="Anche possibile: {places}.",
+        said="In {place} ci sono le parole «{words}».",
         next="Ciò che segue nello stesso video: {places}.",
         previous="Ciò che precede nello stesso video: {places}.",
         ends="Il video finisce con {place}.",
@@ -268,6 +278,7 @@ PHRASES: dict[str, Phrases] = {
         looks="Para o codificador, parece-se sobretudo com: {names} {label}.",
         likely="Mais provável ({kind}): {names} {label}.",
         also="Também é possível: {places}.",
+        said="Em {place} há as palavras “{words}”.",
         next="O que vem a seguir no mesmo vídeo: {places}.",
         previous="O que vem logo antes no mesmo vídeo: {places}.",
         ends="O vídeo termina com {place}.",
@@ -292,6 +303,7 @@ PHRASES: dict[str, Phrases] = {
         looks="인코더에는 다음과 가장 비슷해 보입니다: {names} {label}.",
         likely="가장 가능성이 높은 것({kind}): {names} {label}.",
         also="다른 후보: {places}.",
+        said="{place}에 다음 말이 있습니다: “{words}”.",
         next="같은 동영상의 다음 장면: {places}.",
         previous="같은 동영상의 바로 앞 장면: {places}.",
         ends="동영상의 끝: {place}.",
@@ -316,6 +328,7 @@ PHRASES: dict[str, Phrases] = {
         looks="एन्कोडर को यह सबसे अधिक ऐसा लगता है: {names} {label}।",
         likely="सबसे संभावित ({kind}): {names} {label}।",
         also="यह भी संभव है: {places}।",
+        said="{place} में ये शब्द हैं: “{words}”।",
         next="उसी वीडियो में आगे: {places}।",
         previous="उसी वीडियो में ठीक पहले: {places}।",
         ends="वीडियो का अंत: {place}।",

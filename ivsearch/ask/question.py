@@ -12,6 +12,8 @@ from importlib.resources import files
 from ivsearch.ask.language import ASKING, WORDS, language_of
 from ivsearch.scoring.vocabulary import COLUMNS, kind_names
 
+# Vowel signs of Indian scripts are no letters to ``\w``, and stand inside words.
+_WORD = re.compile(r"[\w\u0900-\u0963\u0966-\u0dff]+(?:[-'][\w\u0900-\u0963\u0966-\u0dff]+)*")
 # Scripts that write no spaces, or hang articles and particles on words.
 JOINED = frozenset({"zh", "ja", "ko", "ar"})
 
@@ -91,7 +93,7 @@ def _rest(text: str, language: str, common: Mapping[str, frozenset[str]]) -> str
     frame = _patterns().get(("frame", language))
     rest = text if frame is None else frame.sub(" ", text)
     left_out = common.get(language, frozenset())
-    return " ".join(word for word in re.findall(r"\w+(?:[-']\w+)*", rest) if word not in left_out)
+    return " ".join(word for word in _WORD.findall(rest) if word not in left_out)
 
 
 def _kind(text: str, language: str) -> str | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ivsearch.clips import Span, frame_ends_s, pool, span_of
 from ivsearch.domain import (
     Clip,
+    Contribution,
     Copy,
     Filters,
     FrameVectors,
@@ -35,10 +36,12 @@ from ivsearch.search.collapse import collapse, distinct
 from ivsearch.search.compose import Composed, compose, encode_term
 from ivsearch.search.diversity import diversify
 from ivsearch.search.duplicates import Copies, copied_in, fold
+from ivsearch.search.fuse import Fusion
 from ivsearch.search.refine import FoundSpan, Refinement, refine
 from ivsearch.search.retrieve import retrieve
 from ivsearch.search.sequence import Step, sequences
 from ivsearch.search.terms import check_terms, terms_of
+from ivsearch.search.texts import find_texts
 from ivsearch.search.wording import READABLE
 from ivsearch.settings import DIVERSE, MIN_LIKELY
 from ivsearch.store.catalog import Catalog
@@ -127,6 +130,18 @@ class Search:
         }
         shown = collapse(found, k, per_media)
         return Hits(query, self.encoder.space, self._hits(shown, query.filters), matched=bool(shown))
+
+    def find_words(self, text: str, filters: Filters, min_coverage: float) -> list[Hit]:
+        """Where words of the text are written or said, best first, but for words that are everywhere. Each has one
+        Contribution with those words; its score is the share of the text that they hold."""
+        found = find_texts(self.catalog, self.encoder.space, text, min_coverage=min_coverage, filters=filters)
+        telling = [each for each in found if each.rarity >= min(Fusion().whole_rarity, each.rarest)]
+        return [
+            replace(
+                each.hit, rank=rank, contributions=(Contribution(each.modality, rank, each.coverage, 1.0, each.text),)
+            )
+            for rank, each in enumerate(telling, 1)
+        ]
 
     def encode(self, query: Query) -> NDArray[np.float32]:
         """What the query wants as one unit vector (dim,) float32."""

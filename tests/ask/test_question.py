@@ -95,3 +95,11 @@ def test_follow_ups_lean(text: str) -> None:
 )
 def test_whole_questions_do_not_lean(text: str) -> None:
     assert not read_question(text).leans
+
+
+def test_words_of_indian_scripts_are_kept_whole() -> None:
+    """Their vowel signs are no letters to a regular expression: a word fell to pieces, and was searched for so."""
+    question = read_question("लाल गाड़ी कहाँ है?")
+    assert question.language == "hi"
+    words = set(question.content.split())
+    assert {"लाल", "गाड़ी"} <= words <= {"लाल", "गाड़ी", "कहाँ", "है"}
