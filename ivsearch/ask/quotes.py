@@ -21,8 +21,8 @@ _ASKS = """
 say says said mention mentions mentioned speak speaks spoken talk talks talked write writes written read reads hear
 heard about word words subtitle subtitles dit dite dire parle parlé mentionné mentionnée écrit écrite entend dice
 dicen dicho habla mencionado mencionada menciona escrito escrita oye sagt gesagt spricht erwähnt geschrieben steht hört
-wird über говорит сказано говорят упоминается написано слышно detto dicono parla menzionato scritto sente diz dito fala ouve
-يقول قال قيل ذكر مكتوب कहा कहता कहते लिखा बताया
+wird über говорит сказано говорят упоминается написано слышно detto dicono parla menzionato scritto sente diz
+dito fala ouve يقول قال قيل ذكر مكتوب कहा कहता कहते लिखा बताया
 """
 _ASKS_INSIDE = re.compile("提到|提及|说到|说过|说了|写着|写了|谈到|言及|話して|言って|書かれて|出てき|말하|언급|쓰여")
 _QUOTED = re.compile(r"[\"“„«「『](.+?)[\"“”»」』]")
