@@ -153,9 +153,7 @@ def test_wherever_it_is_stopped_nothing_is_lost(
 def test_without_room_nothing_is_begun(made: tuple[Catalog, VectorStore]) -> None:
     catalog, vectors = made
     before = size_of(vectors)
-    with pytest.raises(
-        LibraryError, match=r"000001.seg anew takes [\d,]+ bytes, [\d,]+ more than are free: make room"
-    ):
+    with pytest.raises(LibraryError, match=r"000001.seg anew takes [\d,]+ bytes, [\d,]+ more than are free: make room"):
         compact(vectors, catalog, lambda media_id: False, free_bytes=lambda folder: 1000)
     assert size_of(vectors) == before
     check(catalog, vectors)
