@@ -15,7 +15,7 @@ from difflib import SequenceMatcher
 SAME_ROW = 0.9
 # With fewer letters a row is a channel's logo or a bit of something else.
 LETTERS = 4
-READABLE = 240
+READABLE = 360
 """The shorter side of a picture, in pixels, below which its words are misread too often to say anything."""
 
 
