@@ -230,13 +230,13 @@ def library_acts(library: Library, rows: int, pictures: Path) -> dict[str, Calla
         "spaces": library.spaces,
         "index of 5 new files": lambda: list(library.index([pictures])),
         "index of 5 unchanged files": lambda: list(library.index([pictures])),
-        "rm of one file": lambda: library.remove(next(pictures.iterdir())),
+        "rm of one file": lambda: library.remove(pictures / "0.png"),
         "search after that": lambda: library.search("a cat"),
         "stats": library.stats,
     }
 
 
-def command_line(folder: Path, url: str) -> dict[str, Taken]:
+def command_line(folder: Path, url: str, pictures: Path) -> dict[str, Taken]:
     catalog = ["--catalog", url] if url else []
 
     def run(*words: str) -> Taken:
@@ -247,8 +247,8 @@ def command_line(folder: Path, url: str) -> dict[str, Taken]:
     start = min(run("stats", *place, "--help") for _ in range(3))
     verbs = {
         "stats": ["stats"],
-        "rm of one file": ["rm", str(path_of(3))],
-        "rm of a folder of 100": ["rm", str(path_of(500).parent)],
+        "rm of one file": ["rm", str(pictures / "1.png")],
+        "rm of a folder": ["rm", str(pictures)],
         "spaces": ["spaces"],
         "queries": ["queries"],
     }
@@ -297,7 +297,7 @@ def main() -> None:
             note("library, opening it", {"first search": taken(lambda: library.search("a tree"))})
             acts = library_acts(library, arguments.rows, pictures)
             note("library", {name: taken(act) for name, act in acts.items()})
-        note("command line", command_line(folder, arguments.catalog))
+        note("command line", command_line(folder, arguments.catalog, pictures))
     if arguments.json:
         document = {"rows": arguments.rows, "catalog": "PostgreSQL" if arguments.catalog else "SQLite"}
         arguments.json.write_text(json.dumps({**document, "seconds": _rounded(figures)}, indent=2) + "\n")

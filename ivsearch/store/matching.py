@@ -34,7 +34,7 @@ def may_pass(connection: sa.Connection, filters: Filters, media_id: sa.ColumnEle
 
 def passing_media(connection: sa.Connection, filters: Filters, media_ids: Iterable[MediaId]) -> set[MediaId]:
     """Those of the Media that pass."""
-    query = _query(connection, filters)
+    query = _query(connection, filters, _LOOKED_UP)
     rows = (row for some in parts(sorted(media_ids)) for row in connection.execute(query.of(some)))
     return {row.media_id for row in rows if query.fits is None or query.fits.match(row.path)}
 
@@ -57,15 +57,10 @@ def matching_clips(connection: sa.Connection, space: Space, filters: Filters, af
 
 def passing_clips(connection: sa.Connection, filters: Filters, clip_ids: Sequence[int]) -> set[int]:
     """Those of the Clips whose Media pass."""
-    clip, passing = tables.clip.c, set()
-    query = _query(connection, filters)
-    for some in parts(clip_ids):
-        owners = {row.clip_id: row.media_id for row in connection.execute(_owners(some))}
-        of_some = query.select.where(query.media_id.in_(sa.select(clip.media_id).where(clip.clip_id.in_(some))))
-        rows = connection.execute(of_some)
-        media_ids = {row.media_id for row in rows if query.fits is None or query.fits.match(row.path)}
-        passing |= {clip_id for clip_id, media_id in owners.items() if media_id in media_ids}
-    return passing
+    rows = (row for some in parts(clip_ids) for row in connection.execute(_owners(some)))
+    owners = {row.clip_id: row.media_id for row in rows}
+    passing = passing_media(connection, filters, set(owners.values()))
+    return {clip_id for clip_id, media_id in owners.items() if media_id in passing}
 
 
 def _owners(clip_ids: Sequence[int]) -> sa.Select:
@@ -86,15 +81,28 @@ class _Query:
         return self.select.where(self.media_id.in_(media_ids))
 
 
-def _query(connection: sa.Connection, filters: Filters) -> _Query:
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Of the table of Media, as the conditions name them."""
+
+    kind: sa.ColumnElement[str]
+    duration_s: sa.ColumnElement[float]
+
+
+_SEARCHED = _Columns(tables.media.c.kind, tables.media.c.duration_s)
+# For Media whose ids are given. SQLite, which takes a kind for rare, would else go through all of one by its index.
+_LOOKED_UP = _Columns(sa.func.coalesce(_SEARCHED.kind, ""), sa.func.coalesce(_SEARCHED.duration_s, 0.0))
+
+
+def _query(connection: sa.Connection, filters: Filters, columns: _Columns = _SEARCHED) -> _Query:
     media, path = tables.media.c, tables.path.c
     conditions: list[sa.ColumnElement[bool]] = []
     if filters.kind is not None:
-        conditions.append(media.kind == filters.kind.value)
+        conditions.append(columns.kind == filters.kind.value)
     if filters.min_duration_s is not None:
-        conditions.append(media.duration_s >= filters.min_duration_s)
+        conditions.append(columns.duration_s >= filters.min_duration_s)
     if filters.max_duration_s is not None:
-        conditions.append(media.duration_s <= filters.max_duration_s)
+        conditions.append(columns.duration_s <= filters.max_duration_s)
     # When a file does not say when it was recorded, its modification time has to do.
     recorded = _within(media.recorded_at_s, filters)
     modified = [media.recorded_at_s.is_(None), *_within(path.mtime_ns / 1e9, filters)]

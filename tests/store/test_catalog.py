@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -361,6 +362,32 @@ def test_clips_of_a_media_are_found_by_index(sqlite_catalog: Catalog, tmp_path: 
             "EXPLAIN QUERY PLAN SELECT clip_id FROM clip WHERE space_key = 'a' AND media_id IN ('b', 'c')"
         ).fetchall()
     assert "media_id=?" in plan[3]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(kind=MediaKind.VIDEO),
+        Filters(min_duration_s=1, max_duration_s=9),
+        Filters(paths=("/videos/*",), kind=MediaKind.VIDEO),
+        Filters(after=datetime(2020, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_whether_a_few_clips_pass_is_asked_of_them_alone(sqlite_catalog: Catalog, store, filters: Filters) -> None:
+    add(sqlite_catalog, store, [1, 2])
+    asked: list[tuple[str, tuple]] = []
+    clip_ids = [*ids_of(sqlite_catalog, 1), *ids_of(sqlite_catalog, 2)]
+    listen = (sqlite_catalog.reader.engine, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
+    sa.event.listen(*listen)
+    passing = sqlite_catalog.passing_clips(filters, clip_ids)
+    sa.event.remove(*listen)
+    assert passing == set(sqlite_catalog.matching_clips(SPACE, filters).tolist())
+    looked_up = [(statement, given) for statement, given in asked if " IN (" in statement]
+    assert len(looked_up) == 2
+    with sqlite_catalog.reader.begin() as connection:
+        for statement, given in looked_up:
+            (plan, *_) = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given).fetchall()
+            assert re.search(r"SEARCH (clip USING INTEGER PRIMARY KEY|\w+ USING .*\(media_id=)", plan[3]), plan
 
 
 def test_a_catalog_nobody_can_write_to_is_read(
