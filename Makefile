@@ -38,7 +38,8 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/index_speed.py --json benchmarks/index_speed.json
-	$(BIN)/python benchmarks/search_quality.py --media $(SHARED)/media --json benchmarks/search_quality.json
+	$(BIN)/python benchmarks/search_quality.py --media $(SHARED)/media --library $(VENV)/dev-library --json benchmarks/search_quality.json
+	$(BIN)/python benchmarks/calibration.py --media $(SHARED)/media --library $(VENV)/dev-library --json benchmarks/calibration.json
 	$(BIN)/python benchmarks/catalog_rows.py --json benchmarks/catalog_rows.json
 	$(BIN)/python benchmarks/faults.py --json benchmarks/faults.json
 	$(BIN)/python benchmarks/vector_search.py both --n 200000 --dim 256 --folder $(VENV)/vector_search --bare --json benchmarks/vector_search.json
