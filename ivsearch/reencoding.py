@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -179,12 +179,22 @@ class Reencoding:
                 adopted[media_id] = Encoded(media, (), Encoding(media_id, options.sampling, record, *sizes), spans)
         if adopted:
             with self._turn():
-                known = self._catalog.media(list(adopted))
-                rows = [dataclasses.replace(adopted[each], media=known[each]) for each in adopted if each in known]
+                adopted = self._there_still(adopted)
+                rows = list(adopted.values())
                 self._catalog.add(self._space, rows)
             self._events += [_ingested(paths[each.media.media_id][0], each) for each in rows]
             self._count()
         return [media_id for media_id in media_ids if media_id not in adopted]
+
+    def _there_still(self, adopted: Mapping[MediaId, Encoded]) -> dict[MediaId, Encoded]:
+        """What was forgotten or compacted while nobody had the library for writing is left out, or where it is now."""
+        there: dict[MediaId, Encoded] = {}
+        for media_id, media in self._catalog.media(list(adopted)).items():
+            encoding = adopted[media_id].encoding
+            if place := self._vectors.place_of(encoding.record):
+                encoding = dataclasses.replace(encoding, record=place)
+                there[media_id] = dataclasses.replace(adopted[media_id], media=media, encoding=encoding)
+        return there
 
     def _jobs(self, media_ids: Sequence[MediaId]) -> Iterator[Job]:
         rows = self._catalog.path_rows(media_ids)

@@ -31,6 +31,7 @@ from ivsearch.store.catalog import Catalog
 from ivsearch.store.index_writer import Wishes
 from ivsearch.store.lock import writer_lock
 from ivsearch.store.manifest import EncoderSource, write_manifest
+from ivsearch.store.orphans import Orphans
 from ivsearch.store.reencoding_state import LOCK, ReencodingState, Stage, read_state, reencoding_lock, write_state
 from ivsearch.store.vector_index import VectorIndex
 from ivsearch.store.vector_store import VectorStore
@@ -294,6 +295,34 @@ def test_media_forgotten_meanwhile_do_not_come_back(own: tuple[Path, Path], weig
             list(library.add_space())
     assert rows(folder, "SELECT count(*) FROM media") == [(2,)]
     check_sound(folder)
+
+
+def test_vectors_that_are_compacted_before_they_are_taken_up_are_found_where_they_are(
+    folder_of_both: Path, weights: tuple[Path, Path], new: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, wanted = folder_of_both, vectors_of(folder_of_both, new.space)
+    (segment,) = (folder / "vectors" / new.space.key).glob("*.seg")
+    with segment.open("ab") as file:
+        file.write(b"torn bytes, so that there is something to free")
+    with contextlib.closing(sqlite3.connect(folder / "catalog.db")) as connection, connection:
+        connection.execute("DELETE FROM clip WHERE space_key = ?", (new.space.key,))
+        connection.execute("DELETE FROM encoding WHERE space_key = ?", (new.space.key,))
+    original = Orphans.find
+    with with_encoder(folder, weights[1]) as library, unnamed(folder) as user:
+
+        def compacted(self: Orphans, media_id: str, sampling: str) -> object:
+            found = original(self, media_id, sampling)
+            if segment.exists():
+                user.compact()
+            return found
+
+        monkeypatch.setattr(Orphans, "find", compacted)
+        assert len(list(library.add_space())) == len(FILES)
+        assert not segment.exists()
+        user.compact()
+    found = vectors_of(folder, new.space)
+    assert found.keys() == wanted.keys()
+    assert all(np.array_equal(found[each][2], wanted[each][2]) for each in wanted)
 
 
 def test_files_that_cannot_be_read_keep_their_old_vectors_and_hold_back_the_switch(

@@ -8,6 +8,7 @@ from functools import cached_property
 from ivsearch.domain import MediaId
 from ivsearch.errors import LibraryDamaged
 from ivsearch.store.catalog import Record
+from ivsearch.store.files import bytes_of
 from ivsearch.store.record_bytes import Contents
 from ivsearch.store.vector_store import VectorStore
 
@@ -36,7 +37,7 @@ class Orphans:
         """Oldest first."""
         known = frozenset(self._read_known())
         segments = self._vectors.segments()
-        there_bytes = sum((self._vectors.folder / segment).stat().st_size for segment in segments)
+        there_bytes = bytes_of(self._vectors.folder / segment for segment in segments)
         found: dict[tuple[MediaId, str], list[Record]] = {}
         if there_bytes > sum(record.size_bytes for record in known):
             for segment in segments:

@@ -87,11 +87,10 @@ class VectorStore:
             try:
                 blob = self._bytes_of(record)
             except FileNotFoundError:
-                # Compacted since whoever asks read its row.
-                moved = read_moved(path).get(record.offset_bytes)
-                if moved is None:
+                place = self.place_of(record)
+                if place is None:
                     raise
-                blob = self._bytes_of(Record(*moved, record.size_bytes))
+                blob = self._bytes_of(place)
         except OSError as error:
             raise LibraryDamaged(f"cannot read vectors: {error}; run `ivsearch verify`") from error
         try:
@@ -100,6 +99,14 @@ class VectorStore:
             raise LibraryDamaged(
                 f"{path} at byte {record.offset_bytes}: {error}; run `ivsearch repair`, then `ivsearch index` again"
             ) from error
+
+    def place_of(self, record: Record) -> Record | None:
+        """Where it is now, should it have been compacted since its row was read; None where it is no more."""
+        path = self.folder / record.segment
+        if path.exists():
+            return record
+        moved = read_moved(path).get(record.offset_bytes)
+        return Record(*moved, record.size_bytes) if moved and (self.folder / moved[0]).exists() else None
 
     def _bytes_of(self, record: Record) -> bytes:
         with (self.folder / record.segment).open("rb") as file:
@@ -132,17 +139,22 @@ class VectorStore:
 
 
 def glance(path: Path) -> Iterator[Found]:
-    """What a segment file seems to hold, by the headers alone."""
-    if not path.stat().st_size:
+    """What a segment file seems to hold, by the headers alone; nothing where it has just been compacted."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
-        for place in places(blob):
-            try:
-                header = header_of(blob, place.start)
-            except ValueError:
-                continue
-            record = Record(path.name, place.start, place.stop - place.start)
-            yield Found(header["media_id"], record, header.get("sampling", ""))
+    with file:
+        if not os.fstat(file.fileno()).st_size:
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
+            for place in places(blob):
+                try:
+                    header = header_of(blob, place.start)
+                except ValueError:
+                    continue
+                record = Record(path.name, place.start, place.stop - place.start)
+                yield Found(header["media_id"], record, header.get("sampling", ""))
 
 
 def next_segment(segments: Sequence[str]) -> str:

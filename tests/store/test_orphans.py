@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ivsearch.domain import FrameVectors
 from ivsearch.store.catalog import Record
@@ -103,3 +104,12 @@ def test_an_empty_segment_holds_nothing(store: VectorStore) -> None:
     store.folder.mkdir(parents=True)
     (store.folder / "000001.seg").touch()
     assert list(store.walk("000001.seg")) == [] and Orphans(store, lambda: []).find("0" * 32, SAMPLING) is None
+
+
+def test_segments_that_are_compacted_meanwhile_hold_nothing(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended(store, 1)
+    monkeypatch.setattr(VectorStore, "segments", lambda self: ["000001.seg", "000002.seg"])
+    assert [found.media_id for found in store.glance("000002.seg")] == []
+    assert Orphans(store, lambda: []).find(media_of(1).media_id, SAMPLING) is not None
