@@ -279,6 +279,20 @@ class Catalog:
             rows = connection.execute(query.order_by(encoding.media_id).limit(limit))
             return {row.media_id: encoding_of(row) for row in rows}
 
+    def encodings_in(self, space: Space, segment: str) -> dict[MediaId, Encoding]:
+        """Those whose records are in that segment."""
+        encoding = tables.encoding.c
+        query = sa.select(tables.encoding).where(encoding.space_key == space.key, encoding.segment == segment)
+        with self.reader.begin() as connection:
+            return {row.media_id: encoding_of(row) for row in connection.execute(query)}
+
+    def bytes_by_segment(self, space: Space) -> dict[str, int]:
+        """What the records of all Encodings of a Space take, by their segments."""
+        encoding = tables.encoding.c
+        query = sa.select(encoding.segment, sa.func.sum(encoding.size_bytes)).where(encoding.space_key == space.key)
+        with self.reader.begin() as connection:
+            return {segment: int(size) for segment, size in connection.execute(query.group_by(encoding.segment))}
+
     def move_records(self, space: Space, records: Mapping[MediaId, Record]) -> None:
         """Notes that the vectors of these Media are elsewhere now, in one transaction."""
         row = tables.encoding.c

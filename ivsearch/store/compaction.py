@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ivsearch.domain import MediaId, Space
-from ivsearch.errors import LibraryError
+from ivsearch.errors import LibraryDamaged, LibraryError
 from ivsearch.store.catalog import Catalog, Encoding, Record
 from ivsearch.store.files import sync_folder
-from ivsearch.store.vector_store import SEGMENT_BYTES, VectorStore, glance, next_segment, write_moved
+from ivsearch.store.vector_store import SEGMENT_BYTES, VectorStore, next_segment, read_moved, write_moved
 
 SPARE_BYTES = 16 << 20
 """Left free: the catalog writes, too."""
@@ -45,20 +45,20 @@ def compact(
     LibraryError where there is not enough room for a segment's copy, LibraryDamaged for a record that does not fit its
     checksum; what was compacted before stays.
     """
-    folder = vectors.folder
+    folder, space = vectors.folder, vectors.space
+    if not folder.is_dir():
+        return Compacted(space, 0, 0)
     before_bytes = _size_of(vectors)
+    _follow_moved(vectors, catalog)
     for path in folder.glob("*.moved"):
         path.unlink()
-    encodings = catalog.encodings(vectors.space)
-    needed: dict[str, list[Encoding | Record]] = {}
-    for encoding in encodings.values():
-        needed.setdefault(encoding.record.segment, []).append(encoding)
-    for record in _of_use(vectors, encodings, is_of_use):
-        needed.setdefault(record.segment, []).append(record)
-    segments = _filled(vectors)
+    live_bytes = catalog.bytes_by_segment(space)
+    segments = [each for each in _filled(vectors) if (folder / each).stat().st_size != live_bytes.get(each)]
+    of_use = _of_use(vectors, catalog, segments, is_of_use)
     copy = _Copy(vectors)
     for segment in segments:
-        kept = sorted(needed.get(segment, []), key=lambda each: _record_of(each).offset_bytes)
+        needed: list[Encoding | Record] = [*catalog.encodings_in(space, segment).values(), *of_use.get(segment, [])]
+        kept = sorted(needed, key=lambda each: _record_of(each).offset_bytes)
         kept_bytes = sum(_record_of(each).size_bytes for each in kept)
         if kept_bytes == (folder / segment).stat().st_size:
             continue
@@ -72,10 +72,21 @@ def compact(
         copy.sync()
         write_moved(folder / segment, moved)
         of_rows = [each for each in kept if isinstance(each, Encoding)]
-        catalog.move_records(vectors.space, {each.media_id: moved[each.record] for each in of_rows})
+        catalog.move_records(space, {each.media_id: moved[each.record] for each in of_rows})
         (folder / segment).unlink()
     sync_folder(folder)
-    return Compacted(vectors.space, before_bytes, _size_of(vectors))
+    return Compacted(space, before_bytes, _size_of(vectors))
+
+
+def _follow_moved(vectors: VectorStore, catalog: Catalog) -> None:
+    """For rows that name what was compacted before, as those of a catalog put back from a copy: before where that went
+    is forgotten."""
+    for segment in catalog.bytes_by_segment(vectors.space).keys() - set(vectors.segments()):
+        moved = read_moved(vectors.folder / segment)
+        encodings = catalog.encodings_in(vectors.space, segment).values()
+        found = {each.media_id: each.record for each in encodings if each.record.offset_bytes in moved}
+        places = {key: Record(*moved[each.offset_bytes], each.size_bytes) for key, each in found.items()}
+        catalog.move_records(vectors.space, places)
 
 
 def _filled(vectors: VectorStore) -> list[str]:
@@ -125,15 +136,31 @@ class _Copy:
 
 
 def _of_use(
-    vectors: VectorStore, encodings: Mapping[MediaId, Encoding], is_of_use: Callable[[MediaId], bool]
-) -> Iterator[Record]:
-    """The newest record of each Media and sampling that has no row, and may be taken up."""
+    vectors: VectorStore, catalog: Catalog, segments: Sequence[str], is_of_use: Callable[[MediaId], bool]
+) -> dict[str, list[Record]]:
+    """By segment, the newest sound record of each Media and sampling that no row has vectors of, and that may be taken
+    up."""
+    there = set(vectors.segments())
     newest: dict[tuple[MediaId, str], Record] = {}
-    for segment in vectors.segments():
-        for found in glance(vectors.folder / segment):
-            if found.media_id not in encodings and found.sampling and is_of_use(found.media_id):
-                newest[found.media_id, found.sampling] = found.record
-    yield from newest.values()
+    for segment in segments:
+        met = [each for each in vectors.glance(segment) if each.sampling]
+        rows = catalog.encodings(vectors.space, [each.media_id for each in met])
+        held = {media_id for media_id, encoding in rows.items() if encoding.record.segment in there}
+        for each in met:
+            if each.media_id not in held and is_of_use(each.media_id) and _is_sound(vectors, each.record):
+                newest[each.media_id, each.sampling] = each.record
+    of_use: dict[str, list[Record]] = {}
+    for record in newest.values():
+        of_use.setdefault(record.segment, []).append(record)
+    return of_use
+
+
+def _is_sound(vectors: VectorStore, record: Record) -> bool:
+    try:
+        vectors.contents(record)
+    except LibraryDamaged:
+        return False
+    return True
 
 
 def _record_of(needed: Encoding | Record) -> Record:

@@ -76,6 +76,13 @@ def check(catalog: Catalog, vectors: VectorStore) -> None:
         assert np.array_equal(fresh.read(encoding.record).vectors, frames_of(int(media_id, 16)).vectors)
 
 
+def damage(vectors: VectorStore, record: Record) -> None:
+    path = vectors.folder / record.segment
+    blob = bytearray(path.read_bytes())
+    blob[record.offset_bytes + record.size_bytes - 20] ^= 1
+    path.write_bytes(blob)
+
+
 def test_what_is_dead_goes_and_the_rest_stays(made: tuple[Catalog, VectorStore]) -> None:
     catalog, vectors = made
     before = catalog.encodings(SPACE)
@@ -163,9 +170,50 @@ def test_a_damaged_record_is_not_copied(made: tuple[Catalog, VectorStore]) -> No
     catalog, vectors = made
     record = catalog.encodings(SPACE)[media_id_of(2)].record
     path = vectors.folder / record.segment
-    blob = bytearray(path.read_bytes())
-    blob[record.offset_bytes + record.size_bytes - 20] ^= 1
-    path.write_bytes(blob)
+    damage(vectors, record)
+    blob = path.read_bytes()
     with pytest.raises(LibraryDamaged, match="does not fit its checksum; run `ivsearch repair`, then `ivsearch index`"):
         compact(vectors, catalog, lambda media_id: False)
     assert path.read_bytes() == blob
+
+
+def test_damaged_vectors_without_a_row_stop_nothing(made: tuple[Catalog, VectorStore]) -> None:
+    """Of two that may be taken up the newer is damaged, of a third the only one."""
+    catalog, vectors = made
+    found = [each for segment in vectors.segments() for each in vectors.walk(segment)]
+    twice, once = media_id_of(1), media_id_of(0)
+    catalog.drop_encodings(SPACE, [twice])
+    older, newer = (each.record for each in found if each.media_id == twice)
+    (only,) = (each.record for each in found if each.media_id == once)
+    blob = vectors.contents(older)
+    for record in (newer, only):
+        damage(vectors, record)
+    compact(vectors, catalog, {once, twice}.__contains__)
+    found = [each for segment in vectors.segments() for each in vectors.walk(segment)]
+    (kept,) = (each.record for each in found if each.media_id == twice)
+    assert vectors.contents(kept).facts == blob.facts
+    assert once not in {each.media_id for each in found}
+
+
+def test_a_space_without_vectors_has_nothing_to_free(tmp_path: Path) -> None:
+    catalog, vectors = Catalog(tmp_path / "catalog.db"), VectorStore(tmp_path / "vectors", SPACE)
+    catalog.add_space(SPACE)
+    assert compact(vectors, catalog, lambda media_id: True).after_bytes == 0
+
+
+@pytest.mark.parametrize("knows_where", [True, False])
+def test_a_catalog_put_back_from_a_copy_loses_no_vectors(
+    made: tuple[Catalog, VectorStore], *, knows_where: bool
+) -> None:
+    catalog, vectors = made
+    before = {media_id: encoding.record for media_id, encoding in catalog.encodings(SPACE).items()}
+    compact(vectors, catalog, lambda media_id: False)
+    catalog.move_records(SPACE, before)
+    if not knows_where:
+        for path in vectors.folder.glob("*.moved"):
+            path.unlink()
+    compact(vectors, catalog, before.__contains__)
+    found = {each.media_id for segment in vectors.segments() for each in vectors.walk(segment)}
+    assert found == before.keys()
+    if knows_where:
+        check(catalog, vectors)
