@@ -61,14 +61,15 @@ class ClipLists:
                     self._index.add_with_ids(np.ascontiguousarray(vectors), rows)
             return
         nearest = [self._nearest(vectors) for _, vectors in batches()]
-        self._make_room(np.bincount(np.concatenate([np.empty(0, np.int32), *nearest]), minlength=self.plan.n_lists))
+        lists = np.concatenate([np.empty(0, np.int32), *nearest])
+        self._make_room(np.bincount(lists[lists >= 0], minlength=self.plan.n_lists))
         for (rows, vectors), few in zip(batches(), nearest, strict=True):
             # Named, as FAISS keeps none of them alive.
-            vectors, rows, lists = np.ascontiguousarray(vectors), np.ascontiguousarray(rows), few.astype(np.int64)
-            self._index.add_core(len(rows), faiss.swig_ptr(vectors), faiss.swig_ptr(rows), faiss.swig_ptr(lists))
+            vectors, rows, where = np.ascontiguousarray(vectors), np.ascontiguousarray(rows), few.astype(np.int64)
+            self._index.add_core(len(rows), faiss.swig_ptr(vectors), faiss.swig_ptr(rows), faiss.swig_ptr(where))
 
     def _nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Numbers of the lists (m,) that vectors (m, dim) belong in."""
+        """Numbers of the lists (m,) that vectors (m, dim) belong in; -1 for one that is not all numbers."""
         lists: NDArray[np.int64] = self._index.quantizer.search(np.ascontiguousarray(vectors), 1)[1]
         return lists[:, 0].astype(np.int32)
 
