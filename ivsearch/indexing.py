@@ -141,8 +141,9 @@ def _index_texts(
         tell(f"what is said in {n} files was lost: `ivsearch index --speech` with its weights writes it down again")
     make_reader = read.make_reader
     if make_reader is None and SCREEN in lost:
-        rows = [row for row in rows if row.media_id in set(lost[SCREEN])]
-        make_reader = _reader_again(len(lost[SCREEN]), tell)
+        unread = set(lost[SCREEN])
+        rows = [row for row in rows if row.media_id in unread]
+        make_reader = _reader_again(len(unread), tell)
     if make_reader is not None:
         reading = ScreenOptions(fps, settings.workers or None, settings.stall_s, settings.max_pixels)
         yield from ScreenPass(catalog, rows, options=reading, make_reader=make_reader, on_progress=on_progress).run()
