@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 LONGEST_TOKEN = 64
@@ -42,25 +43,11 @@ _LETTERS = {
     "ہ": "ه",
     "ە": "ه",
 }
-_DIGITS = {
-    chr(code): str(unicodedata.decimal(chr(code)))
-    for code in range(0x660, 0x20000)
-    if unicodedata.decimal(chr(code), None) is not None
-}
-_LETTER_TABLE = str.maketrans({**_LETTERS, **_DIGITS})
-
 # Scripts written without spaces. (Korean has some, but its particles stick to the words.)
 _UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     r"\ua9e0-\ua9ff\uaa60-\uaa7f\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_SIGNS = "".join(
-    f"\\u{code:04x}"
-    for code in range(0x80, 0x10000)
-    if unicodedata.category(chr(code)) in ("Mn", "Mc") and not _LEFT_OUT.match(chr(code))
-)
-_RUNS = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|(?:(?![{_UNSPACED}])[^\W_]|(?![{_UNSPACED}])[{_SIGNS}])+")
-_CLUSTERS = re.compile(rf"[^{_SIGNS}][{_SIGNS}]*|[{_SIGNS}]+")
 _PLAIN = re.compile("[a-z0-9]+")
 # The article, alone or after "and", "with", "as", "so"; "for the" is written with two lams. What stays must be a word.
 _ARTICLE = re.compile(r"(?:[وبكف]?ال|لل)(?=[\u0621-\u064a]{3,}$)")
@@ -69,13 +56,43 @@ _WORD = rf"(?![{_UNSPACED}])\w"
 _QUOTED = re.compile(rf"""(?:[“„«]|(?<!\w)"|(?<=[{_UNSPACED}])")([^"“”„«»]+)(?:[”“»]|"(?!{_WORD}))""")
 
 
+@dataclass(frozen=True, slots=True)
+class _Characters:
+    """``letters``: one form of each letter and digit. ``runs``: words, and runs of scripts without spaces.
+    ``clusters``: a character with the signs that belong to it."""
+
+    letters: dict[int, str]
+    runs: re.Pattern[str]
+    clusters: re.Pattern[str]
+
+
+@cache
+def _characters() -> _Characters:
+    """Asked of Unicode's table when first needed: that takes a twentieth of a second."""
+    digits = {
+        chr(code): str(unicodedata.decimal(chr(code)))
+        for code in range(0x660, 0x20000)
+        if unicodedata.decimal(chr(code), None) is not None
+    }
+    signs = "".join(
+        f"\\u{code:04x}"
+        for code in range(0x80, 0x10000)
+        if unicodedata.category(chr(code)) in ("Mn", "Mc") and not _LEFT_OUT.match(chr(code))
+    )
+    return _Characters(
+        str.maketrans({**_LETTERS, **digits}),
+        re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|(?:(?![{_UNSPACED}])[^\W_]|(?![{_UNSPACED}])[{signs}])+"),
+        re.compile(rf"[^{signs}][{signs}]*|[{signs}]+"),
+    )
+
+
 def folded(text: str) -> str:
     """The text as it is compared: no case, no accents, one form of each letter."""
     if text.isascii():
         return text.lower()
     # Kana points belong to their letter: they are no accents.
     apart = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
-    return unicodedata.normalize("NFC", _LEFT_OUT.sub("", apart)).translate(_LETTER_TABLE)
+    return unicodedata.normalize("NFC", _LEFT_OUT.sub("", apart)).translate(_characters().letters)
 
 
 def tokens(text: str) -> list[str]:
@@ -89,9 +106,9 @@ def _runs(text: str) -> list[list[str]]:
     if text.isascii():
         return [[word[:LONGEST_TOKEN]] for word in _PLAIN.findall(text)]
     runs = []
-    for match in _RUNS.finditer(text):
+    for match in _characters().runs.finditer(text):
         if match["unspaced"]:
-            letters = _CLUSTERS.findall(match[0])
+            letters = _characters().clusters.findall(match[0])
             runs.append([a + b for a, b in pairwise(letters)] + letters[-1:])
         else:
             runs.append([_ARTICLE.sub("", match[0], count=1)[:LONGEST_TOKEN]])

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from ivsearch.domain import Clip, Media, MediaKind, Skipped, Space
 from ivsearch.store.catalog import Catalog, Encoding, PathRow, Record
-from ivsearch.store.schema import migrations_folder
+from ivsearch.store.schema import NEWEST, migrations_folder
 from ivsearch.store.tables import FOUND_BY, METADATA
 
 A, B = "a" * 32, "b" * 32
@@ -142,6 +142,10 @@ def _config() -> Config:
 
 
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
+def test_the_last_migration_makes_the_newest_schema() -> None:
+    assert ScriptDirectory.from_config(_config()).get_current_head() == NEWEST
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
