@@ -20,6 +20,7 @@ from ivsearch.store.catalog import Catalog, ClipStamp
 from ivsearch.store.checks import DANGLING, UNLISTED
 from ivsearch.store.compaction import Compacted
 from ivsearch.store.compaction import compact as compact_space
+from ivsearch.store.coverage import clip_starts
 from ivsearch.store.files import set_aside, set_aside_copy
 from ivsearch.store.generation import COPY, CURRENT, check_generation, mend_tables
 from ivsearch.store.index_writer import WISHES, Wishes
@@ -148,7 +149,7 @@ def _taking_up(folder: Path, key: str) -> str:
 
 def _damaged_thumbs(folder: Path, catalog: Catalog) -> Iterator[Path]:
     thumbs = Thumbs(folder / "thumbs")
-    for media_id in sorted({media_id for space in catalog.spaces() for media_id in catalog.encodings(space)}):
+    for media_id, _ in clip_starts(catalog):
         yield from thumbs.damaged(media_id)
 
 
