@@ -29,11 +29,14 @@ def _limit_files(cgroups: Path, own_groups: Path) -> list[Path]:
     """Of the groups and of all above them, whose limits hold too; in a container the topmost is its own."""
     files = [cgroups / "memory.max"]
     try:
-        lines = own_groups.read_text().splitlines()
+        lines = own_groups.read_bytes().splitlines()
     except OSError:
         return files
     for line in lines:
-        _, controllers, group = line.split(":", 2)
+        _, _, controllers_and_group = os.fsdecode(line).partition(":")
+        controllers, _, group = controllers_and_group.partition(":")
+        if not group.startswith("/"):
+            continue
         groups = [PurePosixPath(group), *PurePosixPath(group).parents]
         if not controllers:
             files += [cgroups / each.relative_to("/") / "memory.max" for each in groups]

@@ -28,6 +28,7 @@ def machine_bytes() -> int:
         ("4:memory:/box\n0::/", {"memory/box/memory.limit_in_bytes": f"{150 * MB}"}, 150),
         ("4:memory:/box\n0::/", {"memory/memory.limit_in_bytes": f"{1 << 62}"}, None),
         ("3:cpu,memory:/a:b", {"memory/a:b/memory.limit_in_bytes": f"{50 * MB}"}, 50),
+        ("no line of groups\n0::/box", {"box/memory.max": f"{50 * MB}"}, 50),
         ("2:cpu:/box", {"memory/box/memory.limit_in_bytes": f"{50 * MB}"}, None),
     ],
 )
