@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import groupby
 from pathlib import Path
@@ -72,7 +72,7 @@ def remove(folder: Path, catalog: Catalog, paths: Sequence[Path], wishes: Wishes
     return [Removed(row.path, row.media_id) for row in gone]
 
 
-def compact(folder: Path, catalog: Catalog) -> list[Compacted]:
+def compact(folder: Path, catalog: Catalog, tell: Callable[[str], None]) -> list[Compacted]:
     """Frees the room of vectors that nothing needs, Space by Space. Vectors without a row that the next ``index`` may
     take up are kept: of Media that the Catalog knows or that have thumbnails, which forgotten ones have not."""
     thumbs = Thumbs(folder / "thumbs")
@@ -83,7 +83,7 @@ def compact(folder: Path, catalog: Catalog) -> list[Compacted]:
             return thumbs.has(media_id) or bool(catalog.media([media_id]))
 
         spaces = catalog.spaces()
-        return [compact_space(VectorStore(folder / "vectors", space), catalog, is_of_use) for space in spaces]
+        return [compact_space(VectorStore(folder / "vectors", space), catalog, is_of_use, tell) for space in spaces]
 
 
 def verify(folder: Path, catalog_url: str | Path) -> Iterator[str]:

@@ -405,10 +405,13 @@ class Library:
         self._searching.forget()
         return care.remove(self.folder, self.catalog, _absolute(paths), self._wishes())
 
-    def compact(self) -> list[Compacted]:
+    def compact(self, *, tell: Callable[[str], None] = lambda line: None) -> list[Compacted]:
         """Frees the room of vectors that nothing needs: of files that were forgotten, or read anew. Searches go on
-        meanwhile. Raises LibraryError where there is no room for a copy of a segment, LibraryBusy."""
-        return care.compact(self.folder, self.catalog)
+        meanwhile. ``tell`` is called with a line for each segment.
+
+        Raises LibraryError where there is no room for a copy of a segment, LibraryBusy.
+        """
+        return care.compact(self.folder, self.catalog, tell)
 
     def stats(self) -> Stats:
         return measure(self.folder, self.catalog, self.manifest().active)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ivsearch import wire
-from ivsearch.commands.options import echo_json, json_option, library_option, opened
+from ivsearch.commands.options import echo_json, json_option, library_option, opened, warn
 from ivsearch.render import size
 
 
@@ -25,7 +25,7 @@ same command goes on from there. It needs room for a copy of one segment, 1 GiB 
 def command(library: str | None, as_json: bool) -> None:
     """Free the room of vectors that nothing needs: of files that were forgotten, or read anew."""
     with opened(library=library) as lib:
-        compacted = lib.compact()
+        compacted = lib.compact(tell=lambda line: warn([line]))
     if as_json:
         rows = [
             {"space": wire.space(each.space), "before_bytes": each.before_bytes, "after_bytes": each.after_bytes}

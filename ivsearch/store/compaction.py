@@ -37,13 +37,14 @@ def compact(
     vectors: VectorStore,
     catalog: Catalog,
     is_of_use: Callable[[MediaId], bool],
+    tell: Callable[[str], None] = lambda line: None,
     free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
 ) -> Compacted:
     """Frees what no row needs of the vectors of one Space. Only for the one writer.
 
-    ``is_of_use``: whether the next run may take up the vectors of a Media that has no row in this Space. Raises
-    LibraryError where there is not enough room for a segment's copy, LibraryDamaged for a record that does not fit its
-    checksum; what was compacted before stays.
+    ``is_of_use``: whether the next run may take up the vectors of a Media that has no row in this Space. ``tell`` is
+    called with a line for each segment. Raises LibraryError where there is not enough room for a segment's copy,
+    LibraryDamaged for a record that does not fit its checksum; what was compacted before stays.
     """
     folder, space = vectors.folder, vectors.space
     if not folder.is_dir():
@@ -56,7 +57,7 @@ def compact(
     segments = [each for each in _filled(vectors) if (folder / each).stat().st_size != live_bytes.get(each)]
     of_use = _of_use(vectors, catalog, segments, is_of_use)
     copy = _Copy(vectors)
-    for segment in segments:
+    for number, segment in enumerate(segments, 1):
         needed: list[Encoding | Record] = [*catalog.encodings_in(space, segment).values(), *of_use.get(segment, [])]
         kept = sorted(needed, key=lambda each: _record_of(each).offset_bytes)
         kept_bytes = sum(_record_of(each).size_bytes for each in kept)
@@ -68,6 +69,7 @@ def compact(
                 f"to write {folder / segment} anew takes {kept_bytes + SPARE_BYTES:,} bytes, {lacking:,} more than are "
                 "free: make room there and run `ivsearch compact` again"
             )
+        tell(f"{space.encoder} {space.revision[:12]}: segment {number} of {len(segments)}, {len(kept):,} records stay")
         moved = {_record_of(each): copy.add(_record_of(each)) for each in kept}
         copy.sync()
         write_moved(folder / segment, moved)

@@ -86,7 +86,16 @@ def damage(vectors: VectorStore, record: Record) -> None:
 def test_what_is_dead_goes_and_the_rest_stays(made: tuple[Catalog, VectorStore]) -> None:
     catalog, vectors = made
     before = catalog.encodings(SPACE)
-    compacted = compact(vectors, catalog, lambda media_id: False)
+    lines: list[str] = []
+    rows = sqlite3.connect(catalog.writer.engine.url.database or "").execute(
+        "SELECT segment, count(*), sum(size_bytes) FROM encoding GROUP BY segment ORDER BY segment"
+    )
+    stay = [n for name, n, live in rows if live < (vectors.folder / name).stat().st_size]
+    assert len(stay) > 3
+    compacted = compact(vectors, catalog, lambda media_id: False, lines.append)
+    assert lines == [
+        f"test fedcba987654: segment {number} of {len(stay)}, {n} records stay" for number, n in enumerate(stay, 1)
+    ]
     assert compacted.before_bytes > compacted.after_bytes == size_of(vectors) == live_bytes(catalog)
     check(catalog, vectors)
     # A reader that read its rows before finds every record at its new place.
