@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,7 +24,8 @@ from ivsearch.store.machine_memory import memory_bytes
 WORD_BYTES = 8
 # Of the memory that this process may use, so much may be rows that it touched. More than one file is rarely open.
 RESIDENT_SHARE = 0.125
-FAULT_BYTES = 65_536  # a row that is touched brings its neighbours on Linux
+# A row that is touched brings its neighbours on Linux: so much, and up to 2 MiB where the file was just written.
+FAULT_BYTES = 65_536
 CHECK_ROWS = 16_384  # rows looked at together where all are: some tens of megabytes
 
 
@@ -45,13 +47,29 @@ class Mapping:
     at_most: int
     rows: int = 0
 
+    def __post_init__(self) -> None:
+        # Rows are read here and there: what the system would read ahead for each takes the memory of others.
+        self._advise("MADV_RANDOM")
+
     def touched(self, rows: int) -> None:
         """Threads may count wrongly together; it does no harm."""
         self.rows += rows
         if self.rows > self.at_most:
             self.rows = 0
-            if hasattr(mmap, "MADV_DONTNEED"):
-                self.pages.madvise(mmap.MADV_DONTNEED)
+            self._advise("MADV_DONTNEED")
+
+    @contextmanager
+    def in_order(self) -> Iterator[None]:
+        """While all rows are read, one after another."""
+        self._advise("MADV_SEQUENTIAL")
+        try:
+            yield
+        finally:
+            self._advise("MADV_RANDOM")
+
+    def _advise(self, how: str) -> None:
+        if hasattr(mmap, how):  # as on Linux and most others
+            self.pages.madvise(getattr(mmap, how))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +101,9 @@ class ClipRows:
 
     def batches(self) -> Iterator[tuple[int, Taken]]:
         """All rows in order: the number of the first, and some thousands of them."""
-        for start in range(0, len(self), CHECK_ROWS):
-            yield start, self.take(np.arange(start, min(start + CHECK_ROWS, len(self))))
+        with self.mapping.in_order() if self.mapping else nullcontext():
+            for start in range(0, len(self), CHECK_ROWS):
+                yield start, self.take(np.arange(start, min(start + CHECK_ROWS, len(self))))
 
     @cached_property
     def _order(self) -> NDArray[np.int64] | None:
